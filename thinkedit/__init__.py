@@ -1,0 +1,1 @@
+"""thinkedit: train a multimodal thinker to steer any image editor."""

@@ -1,0 +1,151 @@
+"""The one typed description of a run. YAML recipes fill it; `load.py` composes and checks them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+
+@dataclass
+class PluginConfig:
+    """A plug-in by entry-point name, with the options of its own `Config` class."""
+
+    name: str = MISSING
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class ServiceConfig(PluginConfig):
+    """An editor or a judge: a plug-in with a deadline and a cache."""
+
+    timeout_s: float = 120.0  # one edit or verdict, tries included; then outcome `timeout`
+    cache_dir: str | None = None  # None: in memory only
+
+
+@dataclass
+class ProtocolConfig:
+    """How observations become messages and replies become critiques."""
+
+    template: str = "full"  # "full" explains the task (for instruct models), "brief" only states it
+    compat: bool = False  # accept what the reference's parser accepts, for A/B runs only
+    max_answer_chars: int = 2000
+
+
+@dataclass
+class EpisodeConfig:
+    max_turns: int = 2  # critiques per episode; edits = 1 + critiques that changed the prompt
+    accept_at: float = 8.0  # the thinker accepts when both predicted scores reach this
+    start: str = "fresh"  # "fresh": edit 0 is made from the instruction; "stored": from a stored state
+
+
+@dataclass
+class RewardConfig:
+    """A named profile, or own terms: `weights` replaces the profile's when given."""
+
+    profile: str = "balanced"
+    weights: dict[str, float] = field(default_factory=dict)  # term name -> weight
+    options: dict[str, Any] = field(default_factory=dict)  # term name -> its options
+
+
+@dataclass
+class PolicyConfig:
+    """A Hugging Face folder of any vision-language model that vLLM and verl load."""
+
+    path: str = MISSING
+    dtype: str = "bfloat16"
+    max_prompt_tokens: int = 16384
+    max_reply_tokens: int = 4096
+    min_pixels: int = 3136
+    max_pixels: int = 1048576
+
+
+@dataclass
+class SFTConfig:
+    demonstrations: int = 60000
+    epochs: int = 1
+    batch_size: int = 32
+    lr: float = 2e-5
+    warmup_ratio: float = 0.1
+    weight_decay: float = 1e-6
+    freeze_vision: bool = True
+    micro_batch_size: int = 1
+
+
+@dataclass
+class RolloutConfig:
+    temperature: float = 1.0
+    top_p: float = 1.0
+    tensor_parallel: int = 1
+    max_num_seqs: int = 256
+    gpu_memory_utilization: float = 0.5
+    workers: int = 8  # agent-loop actors
+    concurrency: int = 64  # episodes in flight per actor
+
+
+@dataclass
+class AdvantageConfig:
+    estimator: str = "turn"  # entry point of group thinkedit.advantages
+    gamma: float = 1.0
+    scale: str = "none"  # "none" | "group_std" | "batch_std"
+
+
+@dataclass
+class GRPOConfig:
+    steps: int = 1000
+    tasks_per_step: int = 16
+    group_size: int = 8
+    lr: float = 2e-6
+    weight_decay: float = 0.01
+    kl_coef: float = 1e-3  # to the SFT model; 0 leaves the reference model out
+    kl_type: str = "low_var_kl"
+    clip_low: float = 0.2
+    clip_high: float = 0.3
+    grad_clip: float = 1.0
+    epochs_per_batch: int = 1
+    updates_per_step: int = 1
+    max_tokens_per_gpu: int = 16384  # of one micro-batch, dynamic batching
+    freeze_vision: bool = True
+    mode: str = "sync"
+    save_every: int = 50
+    eval_every: int = 0
+    advantage: AdvantageConfig = field(default_factory=AdvantageConfig)
+
+
+@dataclass
+class EvalConfig:
+    tasks: int = 200
+    temperature: float = 0.0
+    seed: int = 0
+    bootstrap: int = 2000
+
+
+@dataclass
+class ClusterConfig:
+    """What each part gets. device "cpu" runs the same path without a GPU."""
+
+    device: str = "cuda"
+    nodes: int = 1
+    gpus_per_node: int = 8
+    cpu_threads: int = 1  # per process, device "cpu" only
+
+
+@dataclass
+class Config:
+    name: str = MISSING
+    seed: int = 0
+    run_dir: str = "runs/${name}"
+    tasks: PluginConfig = field(default_factory=PluginConfig)
+    editor: ServiceConfig = field(default_factory=ServiceConfig)
+    judge: ServiceConfig = field(default_factory=ServiceConfig)
+    protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
+    episode: EpisodeConfig = field(default_factory=EpisodeConfig)
+    reward: RewardConfig = field(default_factory=RewardConfig)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    sft: SFTConfig = field(default_factory=SFTConfig)
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    grpo: GRPOConfig = field(default_factory=GRPOConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    loggers: list[str] = field(default_factory=lambda: ["tensorboard"])

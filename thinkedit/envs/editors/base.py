@@ -1,0 +1,76 @@
+"""The editor contract: what thinkedit asks of any image editor."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from thinkedit.types import RGB
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EditRequest:
+    """One edit to make: always from the source image, never from an earlier edit."""
+
+    source: RGB
+    prompt: str
+    seed: int
+
+
+class Editor(ABC):
+    """An instruction-driven image editor. Subclasses write `edit`; the rest has defaults.
+
+    Class attributes `name`, `revision` and `deterministic`, with `settings()`, identify
+    the editor in cache keys and in stored trajectories. `inline` says an edit is so cheap
+    (well under a millisecond) that a thread would cost more than it saves.
+    Clients connect on first use, so that building one opens nothing.
+    """
+
+    Config: ClassVar[type[Any]]
+    name: ClassVar[str]
+    revision: ClassVar[str] = "1"
+    deterministic: ClassVar[bool] = True
+    inline: ClassVar[bool] = False
+
+    @abstractmethod
+    def edit(self, source: RGB, prompt: str, *, seed: int) -> RGB:
+        """Return a new image of the same height and width.
+
+        Args:
+            source: uint8, (H, W, 3). Not modified.
+            prompt: what to change, in plain language; any Unicode text.
+            seed: equal seeds give equal pixels where `deterministic` says so.
+
+        Raises:
+            EditorError: no usable image came back.
+            ServiceTimeout: nothing came back in time.
+        """
+
+    async def edit_async(self, source: RGB, prompt: str, *, seed: int) -> RGB:
+        """As `edit`, without blocking the event loop."""
+        if self.inline:
+            return self.edit(source, prompt, seed=seed)
+        return await asyncio.to_thread(self.edit, source, prompt, seed=seed)
+
+    async def edit_many(self, requests: Sequence[EditRequest]) -> list[RGB | Exception]:
+        """All requests at once; a failed one is its exception in the list, never an image."""
+        results = await asyncio.gather(
+            *(self.edit_async(r.source, r.prompt, seed=r.seed) for r in requests), return_exceptions=True
+        )
+        return [result if not isinstance(result, BaseException) else _plain(result) for result in results]
+
+    def settings(self) -> Mapping[str, Any]:
+        """Every setting that changes pixels (steps, guidance, quirks); part of the cache key."""
+        return {}
+
+    def close(self) -> None:
+        """Release resources. May be called twice."""
+
+
+def _plain(error: BaseException) -> Exception:
+    if isinstance(error, Exception):
+        return error
+    raise error

@@ -1,0 +1,40 @@
+"""The judge contract: who grades an edit."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+from thinkedit.types import RGB, Verdict
+
+
+class Judge(ABC):
+    """Grades an edited image against the user's original instruction, never a rewritten one."""
+
+    Config: ClassVar[type[Any]]
+    name: ClassVar[str]
+    revision: ClassVar[str] = "1"
+    inline: ClassVar[bool] = False
+
+    @abstractmethod
+    def judge(self, source: RGB, edited: RGB, instruction: str) -> Verdict:
+        """Return a verdict with both scores in [0, 10].
+
+        Args:
+            source, edited: uint8, (H, W, 3), same size. Not modified.
+            instruction: the original instruction.
+
+        Raises:
+            JudgeError: no readable verdict; there is no default score.
+            ServiceTimeout: nothing came back in time.
+        """
+
+    async def judge_async(self, source: RGB, edited: RGB, instruction: str) -> Verdict:
+        """As `judge`, without blocking the event loop."""
+        if self.inline:
+            return self.judge(source, edited, instruction)
+        return await asyncio.to_thread(self.judge, source, edited, instruction)
+
+    def close(self) -> None:
+        """Release resources. May be called twice."""
