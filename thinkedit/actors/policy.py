@@ -1,0 +1,155 @@
+"""A learned policy served by vLLM in this process, for evaluation and inference.
+
+Training rollouts use verl's vLLM servers instead (`agent_loop.py`); the messages, images and
+forbidden tokens are the same.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+from typing import Any, Self
+
+from PIL import Image
+
+from thinkedit.actors.play import Context, Reply
+from thinkedit.configs.schema import ClusterConfig, PolicyConfig, RolloutConfig
+from thinkedit.envs.protocol import Protocol
+from thinkedit.errors import ThinkEditError
+from thinkedit.types import Observation, Sampling
+
+
+class PolicyError(ThinkEditError):
+    """The policy could not be loaded or gave no completion."""
+
+
+def forbidden_tokens(tokenizer: Any) -> list[int]:
+    """Ids that a reply must never hold: every special token but the end of the turn.
+
+    A policy that samples an image placeholder cannot be re-scored by the learner (the count of
+    image features no longer fits the count of placeholders).
+    """
+    return sorted(set(tokenizer.all_special_ids) - {tokenizer.eos_token_id})
+
+
+class VLLMPolicy:
+    """Samples replies from a Hugging Face folder with vLLM's async engine.
+
+    Use as an async context manager; the engine starts on entry and stops on exit.
+
+    Args:
+        path: folder of a vision-language model.
+        protocol: renders observations; must be the one it was trained with.
+        temperature: 0 is greedy.
+        version: recorded as the policy version of each reply.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        protocol: Protocol,
+        policy: PolicyConfig,
+        rollout: RolloutConfig,
+        cluster: ClusterConfig,
+        *,
+        temperature: float = 0.0,
+        version: int = 0,
+    ) -> None:
+        self._path, self._protocol = str(path), protocol
+        self._policy, self._rollout, self._cluster = policy, rollout, cluster
+        self._temperature, self._version = temperature, version
+        self._engine: Any = None
+
+    async def __aenter__(self) -> Self:
+        on_cpu = self._cluster.device == "cpu"
+        if on_cpu:
+            # vLLM reads these when it is imported; it would otherwise pin threads to cores that Ray shares.
+            os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+            os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+        from transformers import AutoProcessor
+        from vllm import AsyncEngineArgs, SamplingParams
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        self._processor = AutoProcessor.from_pretrained(self._path)
+        tokenizer = self._processor.tokenizer
+        self._sampling = SamplingParams(
+            temperature=self._temperature,
+            top_p=self._rollout.top_p if self._temperature > 0 else 1.0,
+            max_tokens=self._policy.max_reply_tokens,
+            logprobs=0,
+            logit_bias=dict.fromkeys(forbidden_tokens(tokenizer), -100.0),
+        )
+        args: dict[str, Any] = {
+            "model": self._path,
+            "dtype": self._policy.dtype,
+            "max_model_len": self._policy.max_prompt_tokens + self._policy.max_reply_tokens,
+            "max_num_seqs": self._rollout.max_num_seqs,
+            "limit_mm_per_prompt": {"image": 2, "video": 0},
+            "seed": 0,
+            "disable_log_stats": True,
+        }
+        if on_cpu:
+            args |= {"enforce_eager": True}
+        else:
+            args |= {
+                "tensor_parallel_size": self._rollout.tensor_parallel,
+                "gpu_memory_utilization": self._rollout.gpu_memory_utilization,
+            }
+        self._engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**args))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._engine is not None:
+            self._engine.shutdown()
+            self._engine = None
+
+    async def reply(self, observation: Observation, context: Context) -> Reply:
+        """Sample one completion.
+
+        Raises:
+            PolicyError: used outside its `async with` block, or vLLM gave nothing.
+        """
+        if self._engine is None:
+            raise PolicyError("the vLLM engine is not running: use `async with VLLMPolicy(...) as policy`")
+        prompt = self._processor.apply_chat_template(
+            self._protocol.messages(observation), add_generation_prompt=True, tokenize=False
+        )
+        images = [Image.fromarray(image) for image in self._protocol.images(observation)]
+        sampling = self._sampling.clone()
+        sampling.seed = (context.seed * 1_000_003 + observation.turn) % 2**31
+        last = None
+        async for output in self._engine.generate(
+            {"prompt": prompt, "multi_modal_data": {"image": images}}, sampling, request_id=uuid.uuid4().hex
+        ):
+            last = output
+        if last is None or not last.outputs:
+            raise PolicyError("vLLM ended a request without a completion")
+        completion = last.outputs[0]
+        ids = tuple(completion.token_ids)
+        logprobs = tuple(
+            float(entry[token].logprob) for entry, token in zip(completion.logprobs, ids, strict=True)
+        )
+        return Reply(
+            completion.text,
+            Sampling(
+                prompt_ids=tuple(last.prompt_token_ids),
+                token_ids=ids,
+                logprobs=logprobs,
+                policy_version=self._version,
+            ),
+        )
+
+
+class ScriptedPolicy:
+    """Lets a scripted expert play: an object with `reply(observation, task, verdict, rng) -> str`."""
+
+    def __init__(self, expert: Any, seed: int = 0) -> None:
+        self._expert, self._seed = expert, seed
+
+    async def reply(self, observation: Observation, context: Context) -> Reply:
+        import random
+
+        rng = random.Random(f"{self._seed}/{context.task.uid}/{context.seed}/{observation.turn}")
+        return Reply(self._expert.reply(observation, context.task, context.verdict, rng))
