@@ -65,5 +65,9 @@ class JudgeMismatch(ThinkEditError):
     """Verdicts of two different judges (id or prompt hash) met in one reward."""
 
 
+class RewardError(ThinkEditError):
+    """A reward term gave a number that is not finite or lies outside the bounds it declares."""
+
+
 class EpisodeOver(ThinkEditError):
     """`step` was called before `start` or after the episode ended."""

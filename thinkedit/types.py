@@ -150,6 +150,7 @@ class ParseError(StrEnum):
     ANSWER_TOO_LONG = "answer_too_long"
     ANSWER_PLACEHOLDER = "answer_placeholder"
     SPECIAL_TOKEN = "special_token"
+    NOT_UNICODE = "not_unicode"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
