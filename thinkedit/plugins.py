@@ -45,11 +45,16 @@ def load(kind: str, name: str) -> Any:
 
     Raises:
         UnknownName: nobody registered it; the message offers the nearest name.
+        ConfigError: its module or attribute can't be imported.
     """
     points = available(kind)
     if name not in points:
         raise UnknownName(f"{kind} plug-in", name, points)
-    return points[name].load()
+    point = points[name]
+    try:
+        return point.load()
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"{kind} plug-in {name!r} ({point.value}) can't be imported: {error}") from error
 
 
 def build(kind: str, name: str, options: Mapping[str, Any] | None = None) -> Any:

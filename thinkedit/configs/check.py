@@ -1,0 +1,183 @@
+"""What types can't say: ranges, known names, and values that contradict each other.
+
+Messages name the field, its value and the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from thinkedit import plugins
+from thinkedit.configs.schema import Config, PluginConfig
+from thinkedit.errors import ConfigError, UnknownName
+
+TEMPLATES = ("brief", "full")
+STARTS = ("fresh", "stored")
+SCALES = ("none", "group_std", "batch_std")
+MODES = ("sync", "separate_async")
+DEVICES = ("cpu", "cuda")
+DTYPES = ("bfloat16", "float16", "float32")
+KL_TYPES = ("kl", "abs", "mse", "low_var_kl")  # verl's estimators of the KL term in the loss
+LOGGERS = ("clearml", "console", "file", "mlflow", "swanlab", "tensorboard", "trackio", "wandb")  # verl's
+
+
+def check(config: Config) -> None:
+    """Refuse values that can't work.
+
+    Raises:
+        UnknownName: a name outside its list; the message offers the nearest.
+        ConfigError: a value out of range, or two values that contradict each other.
+    """
+    _names(config)
+    _ranges(config)
+    _together(config)
+    _plugin_options(config)
+
+
+def unmet(config: Config) -> list[ConfigError]:
+    """Plug-ins that the config names and that are not installed, or can't be imported here."""
+    missing: list[ConfigError] = []
+    for kind, name, _ in _plugins(config):
+        try:
+            plugins.load(kind, name)
+        except ConfigError as error:
+            missing.append(error)
+    return missing
+
+
+def _plugins(config: Config) -> Iterator[tuple[str, str, PluginConfig | None]]:
+    yield "tasks", config.tasks.name, config.tasks
+    yield "editors", config.editor.name, config.editor
+    yield "judges", config.judge.name, config.judge
+    yield "advantages", config.grpo.advantage.estimator, None
+
+
+def _plugin_options(config: Config) -> None:
+    for kind, name, plugin in _plugins(config):
+        if plugin is None:
+            continue
+        try:
+            loaded = plugins.load(kind, name)
+        except ConfigError:
+            continue  # `unmet` tells; without the plug-in nobody knows its options
+        plugins.typed(loaded.Config, plugin.options, where=f"{kind} plug-in {name!r}")
+
+
+def _names(config: Config) -> None:
+    _one_of("protocol.template", config.protocol.template, TEMPLATES)
+    _one_of("episode.start", config.episode.start, STARTS)
+    _one_of("grpo.advantage.scale", config.grpo.advantage.scale, SCALES)
+    _one_of("grpo.kl_type", config.grpo.kl_type, KL_TYPES)
+    _one_of("grpo.mode", config.grpo.mode, MODES)
+    _one_of("cluster.device", config.cluster.device, DEVICES)
+    _one_of("policy.dtype", config.policy.dtype, DTYPES)
+    for logger in config.loggers:
+        _one_of("loggers", logger, LOGGERS)
+
+
+def _ranges(config: Config) -> None:
+    grpo, sft, policy, rollout = config.grpo, config.sft, config.policy, config.rollout
+    if grpo.group_size < 2:
+        raise _wrong("grpo.group_size", grpo.group_size, "a group of one has no sibling to be compared with")
+    for field, value in {
+        "cluster.cpu_threads": config.cluster.cpu_threads,
+        "cluster.gpus_per_node": config.cluster.gpus_per_node,
+        "cluster.nodes": config.cluster.nodes,
+        "episode.max_turns": config.episode.max_turns,
+        "eval.bootstrap": config.eval.bootstrap,
+        "eval.tasks": config.eval.tasks,
+        "grpo.epochs_per_batch": grpo.epochs_per_batch,
+        "grpo.max_tokens_per_gpu": grpo.max_tokens_per_gpu,
+        "grpo.tasks_per_step": grpo.tasks_per_step,
+        "grpo.updates_per_step": grpo.updates_per_step,
+        "policy.max_prompt_tokens": policy.max_prompt_tokens,
+        "policy.max_reply_tokens": policy.max_reply_tokens,
+        "policy.min_pixels": policy.min_pixels,
+        "protocol.max_answer_chars": config.protocol.max_answer_chars,
+        "rollout.concurrency": rollout.concurrency,
+        "rollout.max_num_seqs": rollout.max_num_seqs,
+        "rollout.tensor_parallel": rollout.tensor_parallel,
+        "rollout.workers": rollout.workers,
+        "sft.batch_size": sft.batch_size,
+        "sft.demonstrations": sft.demonstrations,
+        "sft.epochs": sft.epochs,
+        "sft.micro_batch_size": sft.micro_batch_size,
+    }.items():
+        if value < 1:
+            raise _wrong(field, value, "must be at least 1")
+    for field, number in {
+        "editor.timeout_s": config.editor.timeout_s,
+        "grpo.grad_clip": grpo.grad_clip,
+        "grpo.lr": grpo.lr,
+        "judge.timeout_s": config.judge.timeout_s,
+        "sft.lr": sft.lr,
+    }.items():
+        if not number > 0:
+            raise _wrong(field, number, "must be above 0")
+    for field, number in {
+        "eval.temperature": config.eval.temperature,
+        "grpo.clip_high": grpo.clip_high,
+        "grpo.eval_every": grpo.eval_every,
+        "grpo.kl_coef": grpo.kl_coef,
+        "grpo.save_every": grpo.save_every,
+        "grpo.steps": grpo.steps,
+        "grpo.weight_decay": grpo.weight_decay,
+        "seed": config.seed,
+        "sft.weight_decay": sft.weight_decay,
+    }.items():
+        if not number >= 0:
+            raise _wrong(field, number, "must not be negative")
+    _between("episode.accept_at", config.episode.accept_at, 0, 10, "scores lie in [0, 10]")
+    _between("grpo.advantage.gamma", grpo.advantage.gamma, 0, 1, "a discount lies in [0, 1]")
+    _between("grpo.clip_low", grpo.clip_low, 0, 1, "a probability ratio can't fall below 0")
+    _between("rollout.gpu_memory_utilization", rollout.gpu_memory_utilization, 0, 1, "a share of memory")
+    _between("rollout.top_p", rollout.top_p, 0, 1, "a probability")
+    _between("sft.warmup_ratio", sft.warmup_ratio, 0, 1, "a share of the steps")
+    if not rollout.temperature > 0:
+        raise _wrong("rollout.temperature", rollout.temperature, "siblings must differ to be compared")
+    if rollout.top_p == 0:
+        raise _wrong("rollout.top_p", rollout.top_p, "siblings must differ to be compared")
+
+
+def _together(config: Config) -> None:
+    grpo, cluster, policy = config.grpo, config.cluster, config.policy
+    if policy.max_pixels < policy.min_pixels:
+        raise _wrong("policy.max_pixels", policy.max_pixels, f"below policy.min_pixels={policy.min_pixels}")
+    rows = grpo.tasks_per_step * grpo.group_size
+    if rows % grpo.updates_per_step:
+        raise _wrong(
+            "grpo.updates_per_step",
+            grpo.updates_per_step,
+            f"does not divide grpo.tasks_per_step * grpo.group_size = {rows} episodes",
+        )
+    if cluster.device == "cuda":
+        gpus = cluster.nodes * cluster.gpus_per_node
+        if gpus % config.rollout.tensor_parallel:
+            raise _wrong(
+                "rollout.tensor_parallel",
+                config.rollout.tensor_parallel,
+                f"does not divide cluster.nodes * cluster.gpus_per_node = {gpus} GPUs",
+            )
+    elif config.rollout.tensor_parallel != 1:
+        raise _wrong(
+            "rollout.tensor_parallel", config.rollout.tensor_parallel, "must be 1 on cluster.device=cpu"
+        )
+    if config.reward.weights and not any(config.reward.weights.values()):
+        raise _wrong(
+            "reward.weights", config.reward.weights, "all weights are zero: nothing would be learned"
+        )
+
+
+def _one_of(field: str, value: str, known: Collection[str]) -> None:
+    if value not in known:
+        raise UnknownName(field, value, known)
+
+
+def _between(field: str, value: float, low: float, high: float, reason: str) -> None:
+    if not low <= value <= high:
+        raise _wrong(field, value, f"must lie in [{low}, {high}]: {reason}")
+
+
+def _wrong(field: str, value: Any, reason: str) -> ConfigError:
+    return ConfigError(f"{field}={value}: {reason}")
