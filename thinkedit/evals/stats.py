@@ -1,0 +1,114 @@
+"""Means with bootstrap intervals, paired differences and the critic's error."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import bootstrap
+
+from thinkedit.types import Scores
+
+Floats = Sequence[float] | npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean of `n` values with a 95 % interval; `low` and `high` are NaN below two values."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    def as_dict(self) -> dict[str, float | int]:
+        return asdict(self)
+
+    def apart_from(self, other: Interval) -> bool:
+        """Whether the two intervals do not touch."""
+        return self.low > other.high or other.low > self.high
+
+
+def mean_interval(values: Floats, *, resamples: int = 2000, seed: int = 0) -> Interval:
+    """Mean with a percentile bootstrap interval (Efron and Tibshirani 1993, chapter 13).
+
+    Deterministic: equal values, `resamples` and `seed` give equal intervals.
+
+    Raises:
+        ValueError: no values, or one that is not finite.
+    """
+    sample = np.asarray(values, dtype=np.float64)
+    if sample.size == 0:
+        raise ValueError("a mean needs at least one value")
+    if not np.isfinite(sample).all():
+        raise ValueError("a mean over NaN or infinity says nothing; leave failed items out and count them")
+    mean = float(sample.mean())
+    if sample.size == 1:
+        return Interval(mean, math.nan, math.nan, 1)
+    interval = bootstrap(
+        (sample,),
+        np.mean,
+        n_resamples=resamples,
+        batch=max(1, 2_000_000 // sample.size),  # bounds memory to about 16 MB
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return Interval(mean, float(interval.low), float(interval.high), int(sample.size))
+
+
+def paired_difference(
+    before: Mapping[str, float], after: Mapping[str, float], *, resamples: int = 2000, seed: int = 0
+) -> Interval:
+    """Mean of `after - before` over the keys that both have, with a 95 % interval.
+
+    Raises:
+        ValueError: no key in common.
+    """
+    shared = sorted(before.keys() & after.keys())
+    return mean_interval([after[key] - before[key] for key in shared], resamples=resamples, seed=seed)
+
+
+@dataclass(frozen=True, slots=True)
+class CriticError:
+    """Mean absolute error of predicted scores, per axis and over both, on a 0-10 scale.
+
+    constant_*: that of the best constant guess for the same judged scores (their median,
+    which minimises absolute error), so the hardest guess to beat that sees no picture.
+    """
+
+    semantic: float
+    quality: float
+    constant_semantic: float
+    constant_quality: float
+    n: int
+
+    @property
+    def overall(self) -> float:
+        return (self.semantic + self.quality) / 2
+
+    @property
+    def constant(self) -> float:
+        return (self.constant_semantic + self.constant_quality) / 2
+
+    def as_dict(self) -> dict[str, float | int]:
+        return {**asdict(self), "overall": self.overall, "constant": self.constant}
+
+
+def critic_error(predicted: Sequence[Scores], judged: Sequence[Scores]) -> CriticError | None:
+    """Error of predictions against the judge's scores of the same images; None without any.
+
+    Raises:
+        ValueError: the two differ in length.
+    """
+    if len(predicted) != len(judged):
+        raise ValueError(f"{len(predicted)} predictions for {len(judged)} verdicts")
+    if not predicted:
+        return None
+    guess = np.array([(s.semantic, s.quality) for s in predicted])
+    truth = np.array([(s.semantic, s.quality) for s in judged])
+    error = np.abs(guess - truth).mean(axis=0)
+    constant = np.abs(truth - np.median(truth, axis=0)).mean(axis=0)
+    return CriticError(*(float(x) for x in (*error, *constant)), n=len(truth))
