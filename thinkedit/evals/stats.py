@@ -109,6 +109,6 @@ def critic_error(predicted: Sequence[Scores], judged: Sequence[Scores]) -> Criti
         return None
     guess = np.array([(s.semantic, s.quality) for s in predicted])
     truth = np.array([(s.semantic, s.quality) for s in judged])
-    error = np.abs(guess - truth).mean(axis=0)
-    constant = np.abs(truth - np.median(truth, axis=0)).mean(axis=0)
-    return CriticError(*(float(x) for x in (*error, *constant)), n=len(truth))
+    semantic, quality = np.abs(guess - truth).mean(axis=0).tolist()
+    constant_semantic, constant_quality = np.abs(truth - np.median(truth, axis=0)).mean(axis=0).tolist()
+    return CriticError(semantic, quality, constant_semantic, constant_quality, n=len(truth))
