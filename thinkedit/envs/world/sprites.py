@@ -156,7 +156,7 @@ def _bank() -> _Bank:
 @cache
 def _noise_patterns() -> I16:
     # RandomState's streams are frozen for good, so pictures stay the same in every numpy
-    rng = np.random.RandomState(7)  # noqa: NPY002
+    rng = np.random.RandomState(7)
     values = rng.randint(-80, 81, size=(NOISES, SIDE, SIDE, 3))
     spots = rng.randint(0, 100, size=(NOISES, SIDE, SIDE, 1)) < 35
     return (values * spots).astype(np.int16)
