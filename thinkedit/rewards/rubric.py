@@ -1,0 +1,115 @@
+"""The rubric: weighs named terms into one reward and keeps every part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import fsum, isfinite
+from typing import Any, Self
+
+from thinkedit import plugins
+from thinkedit.configs.schema import RewardConfig
+from thinkedit.errors import ConfigError, JudgeMismatch, RewardError, UnknownName
+from thinkedit.rewards.profiles import weights_of
+from thinkedit.rewards.terms import Evidence, Graded, RewardTerm
+from thinkedit.types import RewardBreakdown, Verdict
+
+_TOLERANCE = 1e-9  # rounding of a formula at the very end of its range
+
+
+class Rubric:
+    """Weighted sum of reward terms.
+
+    Rules of every profile: a malformed reply has reward 0 (only its `format` term is kept); an
+    edit that was kept changed nothing, exactly; both verdicts come from the same judge; a turn
+    that nobody could grade never gets here.
+
+    Args:
+        terms: the terms by name.
+        weights: weight of each of them, 0 for "log only".
+    """
+
+    def __init__(self, terms: Mapping[str, RewardTerm], weights: Mapping[str, float]) -> None:
+        if set(terms) != set(weights):
+            raise ConfigError(f"terms {sorted(terms)} and weights {sorted(weights)} must have the same names")
+        for name, weight in weights.items():
+            if not isfinite(weight):
+                raise ConfigError(f"reward.weights.{name}={weight}: must be a finite number")
+        self.terms = dict(terms)
+        self.weights = dict(weights)
+
+    @classmethod
+    def from_config(cls, config: RewardConfig | None = None) -> Self:
+        """The rubric of a profile, or of own weights over any installed terms.
+
+        Raises:
+            UnknownName: no such profile, term, or option of a term.
+            ConfigError: weights that the profile does not allow.
+        """
+        config = config or RewardConfig()
+        weights = weights_of(config.profile, config.weights)
+        for name in config.options:
+            if name not in weights:
+                raise UnknownName("term of reward.options", name, weights)
+        terms: dict[str, RewardTerm] = {
+            name: plugins.build("reward_terms", name, _options(config, name)) for name in weights
+        }
+        return cls(terms, weights)
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Lowest and highest total any reply can get."""
+        parts = [(weight * b for b in self.terms[name].bounds) for name, weight in self.weights.items()]
+        ends = [tuple(sorted(part)) for part in parts]
+        return min(0.0, fsum(end[0] for end in ends)), max(0.0, fsum(end[1] for end in ends))
+
+    def __call__(self, evidence: Evidence) -> RewardBreakdown:
+        """The reward of one turn.
+
+        Raises:
+            JudgeMismatch: `before` and `after` are two judges' verdicts.
+            RewardError: a term's value is not finite or out of its bounds.
+            ValueError: no verdict of the new edit. A failure has no reward; do not ask for one.
+        """
+        if evidence.critique is None:
+            return RewardBreakdown(
+                total=0.0, terms={"format": 0.0}, weights={"format": self.weights.get("format", 0.0)}
+            )
+        after = evidence.before if evidence.kept else evidence.after
+        if after is None:
+            raise ValueError("the edit was not judged, so the turn has no reward")
+        refuse_to_mix(evidence.before, after)
+        graded = Graded(
+            critique=evidence.critique,
+            before=evidence.before.scores,
+            after=after.scores,
+            kept=evidence.kept,
+            accept_at=evidence.accept_at,
+        )
+        terms = {name: _checked(term, name, term(graded)) for name, term in self.terms.items()}
+        total = fsum(self.weights[name] * value for name, value in terms.items())
+        return RewardBreakdown(total=total, terms=terms, weights=dict(self.weights))
+
+
+def refuse_to_mix(before: Verdict, after: Verdict) -> None:
+    """Raise `JudgeMismatch` unless both verdicts come from the same judge with the same prompt."""
+    for field in ("judge_id", "prompt_hash"):
+        old, new = getattr(before, field), getattr(after, field)
+        if old != new:
+            raise JudgeMismatch(
+                f"one reward can't compare verdicts of two judges: {field} was {old!r} before the edit and "
+                f"is {new!r} after it; judge the stored edits again with the present judge"
+            )
+
+
+def _options(config: RewardConfig, name: str) -> Mapping[str, Any]:
+    options = config.options.get(name, {})
+    if not isinstance(options, Mapping):
+        raise ConfigError(f"reward.options.{name} must be a mapping of option names to values")
+    return options
+
+
+def _checked(term: RewardTerm, name: str, value: float) -> float:
+    low, high = term.bounds
+    if not low - _TOLERANCE <= value <= high + _TOLERANCE:  # false for NaN too
+        raise RewardError(f"reward term {name!r} gave {value}, outside its bounds [{low}, {high}]")
+    return float(value)
