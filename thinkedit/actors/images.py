@@ -65,6 +65,17 @@ class ImageFolder:
         self._known.add(key)
         return key
 
+    def adopt(self, ref: ImageRef) -> str:
+        """Take over an image of another folder without decoding it; its key."""
+        path, origin = self.path(ref.key), ref.folder.path(ref.key)
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                write_atomically(path, origin.read_bytes())
+            except FileNotFoundError as error:
+                raise DataError(f"the image {origin} is gone: {error}") from error
+        return ref.key
+
     def get(self, key: str) -> RGB:
         """The image as a read-only array.
 

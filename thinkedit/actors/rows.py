@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import pyarrow as pa
@@ -102,7 +102,34 @@ def _key(held: RGB | ImageRef) -> str:
     return held.key if isinstance(held, ImageRef) else image_key(held)
 
 
-class StoredTask(Task):
+Record = TypeVar("Record", Task, Turn, Episode)
+
+
+def _fields(record: Any) -> dict[str, Any]:
+    """A record's fields, images still as references where nobody looked at them."""
+    names = [field.name for field in dataclasses.fields(record)]
+    return {name: getattr(record, f"_{name}" if hasattr(record, f"_{name}") else name) for name in names}
+
+
+def changed(record: Record, **changes: Any) -> Record:
+    """`dataclasses.replace` that decodes no image of a stored record."""
+    return type(record)(**(_fields(record) | changes))
+
+
+def _rebuild(cls: type[Any], fields: dict[str, Any]) -> Any:
+    return cls(**fields)
+
+
+class _Lazy:
+    """Copies and pickles by reference, so that stored episodes travel light between processes."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), _fields(self))
+
+
+class StoredTask(_Lazy, Task):
     """A task read back: `source` is decoded when it is looked at; `source_key` names its file."""
 
     __slots__ = ("_source",)
@@ -121,7 +148,7 @@ class StoredTask(Task):
         return _key(self._source)
 
 
-class StoredTurn(Turn):
+class StoredTurn(_Lazy, Turn):
     """A turn read back: `edited` is decoded when it is looked at; `edited_key` names its file."""
 
     __slots__ = ("_edited",)
@@ -140,7 +167,7 @@ class StoredTurn(Turn):
         return _key(self._edited)
 
 
-class StoredEpisode(Episode):
+class StoredEpisode(_Lazy, Episode):
     """An episode read back: `first_edit` is decoded when it is looked at."""
 
     __slots__ = ("_first_edit",)
@@ -161,7 +188,12 @@ class StoredEpisode(Episode):
 
 def to_row(episode: Episode, images: ImageFolder, *, keep_tokens: bool) -> dict[str, Any]:
     """`episode` as a row of `SCHEMA`; its images are written to `images`."""
-    task, add = episode.task, images.add
+    task = episode.task
+
+    def add(owner: object, field: str) -> str:
+        held = getattr(owner, f"_{field}", None)
+        return images.adopt(held) if isinstance(held, ImageRef) else images.add(getattr(owner, field))
+
     where = f"episode {episode.uid!r}"
     return {
         "uid": episode.uid,
@@ -174,10 +206,10 @@ def to_row(episode: Episode, images: ImageFolder, *, keep_tokens: bool) -> dict[
         "task_type": task.task_type,
         "split": task.split,
         "reference": _to_json(task.reference, f"{where}: task.reference"),
-        "source": add(task.source),
-        "first_edit": None if episode.first_edit is None else add(episode.first_edit),
+        "source": add(task, "source"),
+        "first_edit": None if episode.first_edit is None else add(episode, "first_edit"),
         "first": _verdict_row(episode.first, where),
-        "turns": [_turn_row(turn, add(turn.edited), where) for turn in episode.turns],
+        "turns": [_turn_row(turn, add(turn, "edited"), where) for turn in episode.turns],
         "policy_versions": [s.policy_version for s in episode.sampling],
         "prompt_ids": [s.prompt_ids for s in episode.sampling] if keep_tokens else None,
         "token_ids": [s.token_ids for s in episode.sampling] if keep_tokens else None,
