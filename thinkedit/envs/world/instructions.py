@@ -133,18 +133,20 @@ class Instruction:
         if self.reference is None:
             assert self.cell is not None and self.colour and self.shape, "the grammar of `add` has all three"
             return (Goal("add", None, Item(self.cell, self.size or "big", self.colour, self.shape)),)
-        return tuple(Goal(self.operation, item, self._wanted(item)) for item in self.reference.matches(scene))
+        return tuple(self.goal_for(item) for item in self.reference.matches(scene))
 
-    def _wanted(self, item: Item) -> Item | None:
+    def goal_for(self, item: Item) -> Goal:
+        """The outcome if `item` is what the reference means."""
         if self.operation == "remove":
-            return None
-        return Item(
+            return Goal("remove", item, None)
+        wanted = Item(
             item.cell if self.cell is None else self.cell,
             self.size or item.size,
             self.colour or item.colour,
             self.shape or item.shape,
             item.jitter,
         )
+        return Goal(self.operation, item, wanted)
 
 
 def odd_one_out(scene: Scene) -> tuple[Item, ...]:
