@@ -26,8 +26,10 @@ def turn_frame(table: pa.Table) -> pd.DataFrame:
         columns |= _verdict_columns(_under(flat, moment), moment)
     for name in ("outcome", "error", "end", "kept", "terminated", "truncated", "total", "edited", "detail"):
         columns[name] = _under(flat, name)
+    columns["well_formed"] = pc.is_valid(columns["think"])
     frame: pd.DataFrame = pa.table(columns).to_pandas()
-    return frame.assign(**_map_columns(_under(flat, "terms"), "term/"))
+    rewards = _map_columns(_under(flat, "terms"), "term/") | _map_columns(_under(flat, "weights"), "weight/")
+    return frame.assign(**rewards)
 
 
 def episode_frame(table: pa.Table) -> pd.DataFrame:

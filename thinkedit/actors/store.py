@@ -149,7 +149,7 @@ class TrajectoryStore:
         """A table for analysis, without images and token ids.
 
         level "turn": a row per turn, its episode's plain columns beside it; verdicts as
-        `before_semantic` and so on, raw reward terms as `term/<name>`.
+        `before_semantic` and so on, raw reward terms and weights as `term/<name>`, `weight/<name>`.
         level "episode": a row per episode; `first_*` and `final_*` verdicts, `turns` as a
         count, seconds as `time/<phase>`.
         """
