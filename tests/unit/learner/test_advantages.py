@@ -1,0 +1,144 @@
+import numpy as np
+import pytest
+
+from thinkedit.configs.schema import AdvantageConfig
+from thinkedit.errors import UnknownName
+from thinkedit.learner.advantages import Rows, estimate
+
+
+def rows(
+    *episodes: tuple[str, list[float]],
+    states: list[list[str]] | None = None,
+    invalid: frozenset[tuple[int, int]] = frozenset(),
+    improvements: list[list[float]] | None = None,
+) -> Rows:
+    """Each episode is (group, rewards by turn); by default no two later states coincide."""
+    flat = [(group, i, t, r) for i, (group, rewards) in enumerate(episodes) for t, r in enumerate(rewards)]
+    return Rows(
+        group=np.array([g for g, *_ in flat]),
+        episode=np.array([f"e{i}" for _, i, *_ in flat]),
+        turn=np.array([t for _, _, t, _ in flat]),
+        state=np.array(
+            [(states[i][t] if states else "start" if t == 0 else f"{i}.{t}") for _, i, t, _ in flat]
+        ),
+        reward=np.array([r for *_, r in flat]),
+        valid=np.array([(i, t) not in invalid for _, i, t, _ in flat]),
+        improvement=None if improvements is None else np.array([improvements[i][t] for _, i, t, _ in flat]),
+    )
+
+
+def test_turn_compares_with_siblings_in_the_same_state() -> None:
+    batch = rows(
+        ("g", [0.0, 1.0]),
+        ("g", [0.0, 0.5]),
+        ("g", [0.0, 0.1]),
+        states=[["s", "a"], ["s", "a"], ["s", "b"]],
+    )
+    advantages, diagnostics = estimate(batch, AdvantageConfig(estimator="turn"))
+    np.testing.assert_allclose(
+        advantages,
+        # turn 0: 1 - mean(.5, .1); turn 1: alone in state b, so against both others
+        [0.7, 0.5, -0.05, -0.5, -0.65, 0.1 - 0.75],
+    )
+    assert diagnostics.same_state_share == pytest.approx(5 / 6)
+
+
+def test_turn_counts_siblings_that_stopped_as_zero() -> None:
+    advantages, _ = estimate(rows(("g", [0.6]), ("g", [0.1, 0.9])), AdvantageConfig(estimator="turn"))
+    np.testing.assert_allclose(advantages, [0.6 - 1.0, 1.0 - 0.6, 0.9 - 0.0])
+
+
+def test_turn_discounts_later_rewards() -> None:
+    config = AdvantageConfig(estimator="turn", gamma=0.5)
+    advantages, _ = estimate(rows(("g", [0.0, 1.0]), ("g", [0.2])), config)
+    np.testing.assert_allclose(advantages, [0.5 - 0.2, 1.0, 0.2 - 0.5])
+
+
+def test_episode_gives_every_turn_the_whole_return() -> None:
+    batch = rows(("g", [0.5, 0.5]), ("g", [0.4]), ("h", [1.0]), ("h", [0.0]))
+    advantages, _ = estimate(batch, AdvantageConfig(estimator="episode"))
+    np.testing.assert_allclose(advantages, [0.6, 0.6, -0.6, 1.0, -1.0])
+
+
+def test_outcome_compares_final_improvements() -> None:
+    batch = rows(("g", [9.0, 9.0]), ("g", [0.0]), improvements=[[0.8, 0.3], [-0.1]])
+    advantages, _ = estimate(batch, AdvantageConfig(estimator="outcome"))
+    np.testing.assert_allclose(advantages, [0.4, 0.4, -0.4])
+
+
+def test_outcome_refuses_rows_without_improvement() -> None:
+    with pytest.raises(ValueError, match="improvement"):
+        estimate(rows(("g", [1.0]), ("g", [0.0])), AdvantageConfig(estimator="outcome"))
+
+
+def test_an_episode_with_a_failed_turn_leaves_its_group() -> None:
+    batch = rows(("g", [0.9, float("nan")]), ("g", [0.3]), ("g", [0.1]), invalid=frozenset({(0, 1)}))
+    advantages, diagnostics = estimate(batch, AdvantageConfig())
+    np.testing.assert_allclose(advantages, [0, 0, 0.2, -0.2])
+    assert diagnostics.episodes_invalid == 1
+
+
+def test_groups_that_teach_nothing_are_counted() -> None:
+    batch = rows(
+        ("one left", [0.9]),
+        ("one left", [0.2]),
+        ("equal", [0.3, 0.4]),
+        ("equal", [0.3, 0.4]),
+        ("fine", [1.0]),
+        ("fine", [0.0]),
+        states=[["s"], ["s"], ["s", "a"], ["s", "a"], ["s"], ["s"]],
+        invalid=frozenset({(1, 0)}),
+    )
+    advantages, diagnostics = estimate(batch, AdvantageConfig())
+    np.testing.assert_array_equal(advantages, [0, 0, 0, 0, 0, 0, 1, -1])
+    assert (diagnostics.groups, diagnostics.groups_too_few, diagnostics.groups_no_variance) == (3, 1, 1)
+    assert diagnostics.metrics()["advantage/groups_too_few"] == 1.0
+
+
+def test_group_std_gives_every_group_the_same_size() -> None:
+    batch = rows(("g", [1.0]), ("g", [0.0]), ("h", [0.01]), ("h", [0.0]))
+    advantages, _ = estimate(batch, AdvantageConfig(scale="group_std"))
+    np.testing.assert_allclose(advantages, [1, -1, 1, -1])
+
+
+def test_batch_std_keeps_the_proportions() -> None:
+    batch = rows(("g", [1.0]), ("g", [0.0]), ("h", [0.5]), ("h", [0.0]))
+    raw, _ = estimate(batch, AdvantageConfig())
+    scaled, diagnostics = estimate(batch, AdvantageConfig(scale="batch_std"))
+    np.testing.assert_allclose(scaled * diagnostics.scale, raw)
+    assert np.mean(scaled**2) == pytest.approx(1.0)
+
+
+def test_an_empty_batch_is_no_error() -> None:
+    empty = np.zeros(0)
+    batch = Rows(
+        group=empty,
+        episode=empty,
+        turn=empty.astype(int),
+        state=empty,
+        reward=empty,
+        valid=empty.astype(bool),
+    )
+    advantages, diagnostics = estimate(batch, AdvantageConfig())
+    assert len(advantages) == 0
+    assert diagnostics.groups == 0
+
+
+def test_a_valid_row_must_have_a_finite_reward() -> None:
+    with pytest.raises(ValueError, match="not finite"):
+        estimate(rows(("g", [float("nan")]), ("g", [0.0])), AdvantageConfig())
+
+
+def test_missing_and_repeated_turns_are_refused() -> None:
+    batch = rows(("g", [0.0, 1.0]), ("g", [0.0]))
+    for index in ([1, 2], [0, 0, 1, 2]):
+        with pytest.raises(ValueError, match="turns of an episode"):
+            estimate(batch.take(np.array(index)), AdvantageConfig())
+
+
+def test_unknown_names_offer_the_nearest() -> None:
+    batch = rows(("g", [0.0]), ("g", [0.0]))
+    with pytest.raises(UnknownName, match="did you mean 'turn'|Did you mean 'turn'"):
+        estimate(batch, AdvantageConfig(estimator="turns"))
+    with pytest.raises(UnknownName, match="'group_std'"):
+        estimate(batch, AdvantageConfig(scale="groupstd"))
