@@ -23,17 +23,17 @@ class EditRequest:
 class Editor(ABC):
     """An instruction-driven image editor. Subclasses write `edit`; the rest has defaults.
 
-    Class attributes `name`, `revision` and `deterministic`, with `settings()`, identify
+    Attributes `name`, `revision` and `deterministic`, with `settings()`, identify
     the editor in cache keys and in stored trajectories. `inline` says an edit is so cheap
     (well under a millisecond) that a thread would cost more than it saves.
     Clients connect on first use, so that building one opens nothing.
     """
 
     Config: ClassVar[type[Any]]
-    name: ClassVar[str]
-    revision: ClassVar[str] = "1"
-    deterministic: ClassVar[bool] = True
-    inline: ClassVar[bool] = False
+    name: str
+    revision: str = "1"
+    deterministic: bool = True
+    inline: bool = False
 
     @abstractmethod
     def edit(self, source: RGB, prompt: str, *, seed: int) -> RGB:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from thinkedit.types import RGB, Verdict
@@ -13,9 +14,9 @@ class Judge(ABC):
     """Grades an edited image against the user's original instruction, never a rewritten one."""
 
     Config: ClassVar[type[Any]]
-    name: ClassVar[str]
-    revision: ClassVar[str] = "1"
-    inline: ClassVar[bool] = False
+    name: str
+    revision: str = "1"
+    inline: bool = False
 
     @abstractmethod
     def judge(self, source: RGB, edited: RGB, instruction: str) -> Verdict:
@@ -35,6 +36,10 @@ class Judge(ABC):
         if self.inline:
             return self.judge(source, edited, instruction)
         return await asyncio.to_thread(self.judge, source, edited, instruction)
+
+    def settings(self) -> Mapping[str, Any]:
+        """Every setting that changes marks (model, prompt, sampling); part of the cache key."""
+        return {}
 
     def close(self) -> None:
         """Release resources. May be called twice."""
