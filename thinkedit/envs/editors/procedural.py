@@ -33,36 +33,36 @@ class Quirks:
 
     verbs: dict[str, float] = field(
         default_factory=lambda: {
-            "make": 0.60,
+            "make": 0.50,
             "paint": 0.97,
-            "change": 0.30,
-            "remove": 0.30,
-            "delete": 0.60,
+            "change": 0.20,
+            "remove": 0.20,
+            "delete": 0.50,
             "erase": 0.97,
-            "replace": 0.60,
+            "replace": 0.50,
             "swap": 0.97,
-            "exchange": 0.30,
-            "move": 0.30,
-            "shift": 0.60,
+            "exchange": 0.20,
+            "move": 0.20,
+            "shift": 0.50,
             "slide": 0.97,
-            "add": 0.30,
-            "put": 0.60,
+            "add": 0.20,
+            "put": 0.50,
             "draw": 0.97,
         }
     )  # that the operation is carried out in full
     half_done: float = 0.40  # that a failed operation is half done instead of left undone
     find_by_name: float = 0.80  # that "the red star" is found ...
     find_by_place: float = 0.98  # ... and "the red star at top-left"
-    find_indirect: float = 0.0  # that any other phrase is understood; a misread one means a random object
+    find_indirect: float = 0.10  # that any other phrase is understood; a misread one means a random object
     keep_clauses: dict[str, float] = field(
         default_factory=lambda: {
-            "keep everything else unchanged": 0.40,
+            "keep everything else unchanged": 0.45,
             "do not change anything else": 0.65,
             "leave the rest alone": 0.05,
-            "only edit this object": 0.30,
+            "only edit this object": 0.35,
         }
     )  # that another object is harmed when the prompt has this clause; the first one written counts
-    harm: float = 0.55  # the same without any of them
+    harm: float = 0.60  # the same without any of them
     smudge: float = 0.50  # that harm is a smudge; otherwise a wrong colour
     max_words: int = 14
     noise: float = 0.60  # that a longer prompt covers the picture with noise
@@ -71,8 +71,8 @@ class Quirks:
 class ProceduralEditor(Editor):
     """Reads the picture, misunderstands the prompt in its own ways, and draws the result.
 
-    The outcome depends on the source picture, the wording (case, spacing and punctuation
-    aside) and the seed, and on nothing else. A prompt it can't read, a reference to an
+    The outcome depends on the source picture, the wording (case and spacing aside) and the
+    seed, and on nothing else. A prompt it can't read, a reference to an
     object that isn't there and an order that can't be carried out leave the picture as it is.
     """
 
