@@ -58,8 +58,7 @@ class Rubric:
     @property
     def bounds(self) -> tuple[float, float]:
         """Lowest and highest total any reply can get."""
-        parts = [(weight * b for b in self.terms[name].bounds) for name, weight in self.weights.items()]
-        ends = [tuple(sorted(part)) for part in parts]
+        ends = [sorted(self.weights[name] * end for end in term.bounds) for name, term in self.terms.items()]
         return min(0.0, fsum(end[0] for end in ends)), max(0.0, fsum(end[1] for end in ends))
 
     def __call__(self, evidence: Evidence) -> RewardBreakdown:
