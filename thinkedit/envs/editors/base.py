@@ -66,7 +66,7 @@ class Editor(ABC):
         """Every setting that changes pixels (steps, guidance, quirks); part of the cache key."""
         return {}
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most have nothing to release
         """Release resources. May be called twice."""
 
 

@@ -131,8 +131,10 @@ class Instruction:
         if self.cell is not None and self.cell not in scene.free:
             return ()
         if self.reference is None:
-            assert self.cell is not None and self.colour and self.shape, "the grammar of `add` has all three"
-            return (Goal("add", None, Item(self.cell, self.size or "big", self.colour, self.shape)),)
+            cell, colour, shape = self.cell, self.colour, self.shape
+            if cell is None or colour is None or shape is None:
+                raise ValueError(f"an instruction to add says what and where, got {self}")
+            return (Goal("add", None, Item(cell, self.size or "big", colour, shape)),)
         return tuple(self.goal_for(item) for item in self.reference.matches(scene))
 
     def goal_for(self, item: Item) -> Goal:

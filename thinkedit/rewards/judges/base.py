@@ -41,5 +41,5 @@ class Judge(ABC):
         """Every setting that changes marks (model, prompt, sampling); part of the cache key."""
         return {}
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most have nothing to release
         """Release resources. May be called twice."""
