@@ -1,0 +1,61 @@
+"""Progress bars of long work: how far, how fast, how long still."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+
+@contextmanager
+def counter(label: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr; the function it gives takes the number done so far."""
+    columns = (
+        TextColumn("{task.description:>16}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        task = bars.add_task(label, total=total)
+        yield lambda done: bars.update(task, completed=done)
+
+
+@contextmanager
+def steps(
+    label: str, total: int, figures: Mapping[str, str]
+) -> Iterator[Callable[[Mapping[str, float]], None]]:
+    """A bar over training steps, the latest value of some metrics beside it.
+
+    Args:
+        figures: metric name -> what to call it; one that a step lacks keeps its last value.
+    """
+    latest: dict[str, float] = {}
+    columns = (
+        TextColumn("{task.description:>16}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[latest]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        task = bars.add_task(label, total=total, latest="starting")
+
+        def on_step(metrics: Mapping[str, float]) -> None:
+            latest.update({short: metrics[name] for name, short in figures.items() if name in metrics})
+            shown = "  ".join(f"{name} {value:.3g}" for name, value in latest.items())
+            bars.update(task, completed=metrics["step"], latest=shown)
+
+        yield on_step

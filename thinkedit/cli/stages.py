@@ -1,0 +1,218 @@
+"""The stages of a run as functions, in order. Each finishes or resumes its part of the run folder."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from thinkedit.cli.progress import counter, steps
+from thinkedit.configs.check import unmet
+from thinkedit.configs.load import RESOLVED, save_config
+from thinkedit.configs.schema import Config
+from thinkedit.envs.build import Parts
+from thinkedit.errors import ConfigError
+from thinkedit.evals.run import RunFolder, label
+
+console = Console(stderr=True)
+
+GRPO_FIGURES = {
+    "reward/total/mean": "reward",
+    "episode/overall_end/mean": "O",
+    "reply/format_rate": "format",
+    "actor/kl_loss": "KL",
+    "gap/prob_max": "gap",
+    "timing_s/step": "s/step",
+}
+
+
+def open_run(config: Config) -> RunFolder:
+    """The run folder of a configuration; a new one gets the resolved configuration.
+
+    Raises:
+        ConfigError: the folder holds a run with another configuration.
+    """
+    run = RunFolder(Path(config.run_dir))
+    saved = run.root / RESOLVED
+    if not saved.exists():
+        run.root.mkdir(parents=True, exist_ok=True)
+        save_config(config, saved)
+    elif differing := differences(run.config(), config):
+        raise ConfigError(
+            f"{run.root} holds a run with other settings ({', '.join(differing)}): "
+            "choose another name=..., or delete the folder"
+        )
+    return run
+
+
+def differences(saved: Config, wanted: Config) -> list[str]:
+    """Dotted names of the settings that differ."""
+
+    def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+        if not isinstance(value, dict):
+            return {prefix: value}
+        return {
+            k: v for key, item in value.items() for k, v in flat(item, f"{prefix}.{key}".strip(".")).items()
+        }
+
+    old, new = flat(asdict(saved)), flat(asdict(wanted))
+    return sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+
+
+def print_plan(config: Config) -> None:
+    """What a run would do, checked against verl's own configuration; starts and downloads nothing."""
+    from thinkedit.learner.grpo import plan
+
+    table = Table(title=f"Plan of {config.name}", show_header=False, title_justify="left")
+    _, figures = plan(config)
+    for name, value in figures.items():
+        table.add_row(name.replace("_", " "), str(value))
+    console.print(table)
+    for problem in unmet(config):
+        console.print(f"not runnable here: {problem}", style="yellow")
+
+
+def demonstrations_file(run: RunFolder) -> Path:
+    return run.root / "data" / "demonstrations.parquet"
+
+
+def sft_policy(run: RunFolder) -> Path:
+    """The SFT model as a Hugging Face folder."""
+    return run.root / "sft" / "policy"
+
+
+def grpo_policy(run: RunFolder) -> Path:
+    """The trained thinker as a Hugging Face folder."""
+    return run.root / "grpo" / "policy"
+
+
+@contextmanager
+def phase(run: RunFolder, name: str) -> Iterator[None]:
+    """Times a stage into the run folder, also when it is interrupted."""
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        run.add_seconds(name, time.monotonic() - began)
+
+
+def demonstrate(config: Config, run: RunFolder) -> Path:
+    """Let the scripted expert play until there are enough SFT examples."""
+    from thinkedit.actors.policy import ScriptedPolicy
+    from thinkedit.data.demonstrations import write_demonstrations
+    from thinkedit.envs.world.experts import NaiveExpert
+
+    path = demonstrations_file(run)
+    if path.exists():
+        return path
+    parts = Parts.from_config(config)
+    with phase(run, "demonstrations"), counter("demonstrations", config.sft.demonstrations) as progress:
+        asyncio.run(
+            write_demonstrations(
+                path,
+                config.sft.demonstrations,
+                tasks=parts.tasks,
+                split="sft",
+                make_session=parts.session,
+                expert=ScriptedPolicy(NaiveExpert.from_parts(parts), seed=config.seed),
+                protocol=parts.protocol,
+                progress=progress,
+            )
+        )
+    return path
+
+
+def warm_start(config: Config, run: RunFolder) -> Path:
+    """SFT from the base policy on the demonstrations; a finished one is kept."""
+    from thinkedit.learner.sft import run_sft
+
+    policy = sft_policy(run)
+    if policy.exists():
+        return policy
+    data = demonstrate(config, run)
+    with phase(run, "sft"):
+        with steps("SFT", sft_steps(config), {"train/loss": "loss"}) as on_step:
+            run_sft(config, data, run.root / "sft", on_step=on_step)
+    return policy
+
+
+def reinforce(config: Config, run: RunFolder, start: Path) -> Path:
+    """GRPO from `start`; resumes from the last checkpoint, a finished one is kept."""
+    from thinkedit.learner.grpo import run_grpo
+
+    policy = grpo_policy(run)
+    if policy.exists():
+        return policy
+    with phase(run, "grpo"):
+        with steps("GRPO", config.grpo.steps, GRPO_FIGURES) as on_step:
+            run_grpo(config, start, run.root / "grpo", on_step=on_step)
+    return policy
+
+
+def evaluate(config: Config, run: RunFolder, arms: Mapping[str, Path | None]) -> None:
+    """Play the held-out tasks under each arm that has no episodes yet."""
+    from thinkedit.evals.arms import play_arm
+
+    parts = Parts.from_config(config)
+    for arm, policy_path in arms.items():
+        if run.arm(arm).exists():
+            continue
+        with phase(run, "evaluation"), counter(f"evaluate {arm}", config.eval.tasks) as progress:
+            asyncio.run(play_arm(parts, arm, run.arm(arm), policy_path=policy_path, progress=progress))
+
+
+def standard_arms(config: Config, run: RunFolder) -> dict[str, Path | None]:
+    """The arms of a run's report: its base, its stages as far as they are there, and the experts."""
+    found = {"base": Path(config.policy.path), "sft": sft_policy(run), "grpo": grpo_policy(run)}
+    arms: dict[str, Path | None] = {name: path for name, path in found.items() if path.is_dir()}
+    if config.tasks.name == "world":
+        arms["naive_expert"] = None
+        if config.editor.name == "procedural":
+            arms["aware_expert"] = None
+    return arms
+
+
+def conclude(run: RunFolder) -> None:
+    """Write summary.json and report.html, and print the figures."""
+    from thinkedit.evals.report import build_report
+    from thinkedit.evals.run import write_json
+    from thinkedit.evals.summary import summarise_run
+
+    summary = summarise_run(run)
+    write_json(run.summary, summary)
+    build_report(run, summary)
+    print_summary(run)
+
+
+def print_summary(run: RunFolder) -> None:
+    """The headline table of a finished run."""
+    import json
+
+    summary = json.loads(run.summary.read_text())
+    table = Table(title=f"{run.root}: {summary['tasks']} held-out tasks", title_justify="left")
+    for column in ("", "overall score 0-10", "95 % interval", "format", "critic error"):
+        table.add_column(column, justify="left" if not column else "right")
+    for arm, figures in summary["arms"].items():
+        overall = figures["overall"]
+        table.add_row(
+            label(arm),
+            f"{overall['mean']:.2f}",
+            f"{overall['low']:.2f} to {overall['high']:.2f}",
+            _plain(figures["format_validity"]),
+            _plain((figures["critic"] or {}).get("overall")),
+        )
+    console.print(table)
+    for name, check in summary["checks"].items():
+        mark = "[green]holds[/]" if check["holds"] else "[red]misses[/]"
+        console.print(f"  {mark:>20} {name}: {_plain(check['value'])} (target {check['target']})")
+
+
+def _plain(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float | int) else "-"
