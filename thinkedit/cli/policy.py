@@ -1,0 +1,97 @@
+"""`thinkedit make-policy` and `thinkedit pretrain-base`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Out = Annotated[Path, typer.Argument(help="Folder to write; must not exist or be empty.")]
+
+
+def make_policy(
+    out: Out,
+    untrained: Annotated[
+        bool, typer.Option("--untrained", help="Random weights instead of the shipped base's.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Of the random weights.")] = 0,
+) -> None:
+    """Write a tiny Qwen3-VL as an ordinary Hugging Face folder.
+
+    It starts as the shipped base, which can describe pictures of the world and nothing else.
+    """
+    _check_empty(out)
+    if untrained:
+        from thinkedit.data.looking import vocabulary
+        from thinkedit.learner.policy.tiny import build_tiny
+
+        build_tiny(out, vocabulary(), seed)
+    else:
+        from thinkedit.learner.policy.shipped import copy_base
+
+        copy_base(out)
+    typer.echo(f"wrote {out}")
+
+
+def pretrain_base(
+    out: Out,
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 1200,
+    minutes: Annotated[float | None, typer.Option(help="Stop after this many minutes.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples a step.")] = 64,
+    seed: Annotated[int, typer.Option(help="Of the weights and of the samples.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    held_out: Annotated[int, typer.Option(min=1, help="Samples to measure on.")] = 256,
+) -> None:
+    """Teach an untrained tiny policy to look, and write it with a model card."""
+    _check_empty(out)
+    import itertools
+
+    import torch
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from thinkedit.data import looking
+    from thinkedit.learner.policy import pretrain, tiny
+    from thinkedit.learner.policy.tokenizer import build_tokenizer
+
+    torch.set_num_threads(threads)
+    config = pretrain.PretrainConfig(
+        steps=steps,
+        minutes=minutes,
+        batch_size=batch_size,
+        cell_kinds=looking.KINDS,
+        held_out=held_out,
+        seed=seed,
+    )
+    tokenizer = build_tokenizer(looking.vocabulary())
+    model, processor = tiny.build_model(tokenizer, seed), tiny.build_processor(tokenizer)
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns) as progress:
+        bar = progress.add_task("pretraining", total=1.0)
+
+        def show(row: dict[str, float]) -> None:
+            share = max(row["step"] / steps, row["seconds"] / (60 * minutes) if minutes else 0.0)
+            note = f"step {row['step']:.0f} loss {row['loss']:.3f} cells {row['cell_loss']:.3f}"
+            progress.update(bar, completed=share, description=note)
+            if row["step"] % config.log_every == 0 and not progress.console.is_terminal:
+                typer.echo(f"{note} {row['seconds']:.0f} s")
+
+        log = pretrain.pretrain(model, processor, looking.looking(seed), config, show)
+        progress.update(bar, completed=1.0, description="measuring")
+        reading = list(itertools.islice(looking.reading_test(), held_out))
+        grounding = list(itertools.islice(looking.grounding_test(), held_out))
+        log.reading = pretrain.measure(model, processor, reading, grounding)
+    tiny.save(model, processor, out)
+    limit = f" --minutes {minutes:g}" if minutes else ""
+    command = f"thinkedit pretrain-base OUT --steps {steps}{limit} --batch-size {batch_size} --seed {seed}"
+    pretrain.write_card(out, model, config, log, command)
+    typer.echo(
+        f"wrote {out}: reads the first picture {log.reading.first:.3f}, the second "
+        f"{log.reading.second:.3f}, finds {log.reading.grounding:.3f}, in {log.seconds:.0f} s"
+    )
+
+
+def _check_empty(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise typer.BadParameter(f"{out} exists and is not an empty folder")

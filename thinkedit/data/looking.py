@@ -1,0 +1,244 @@
+"""Questions about pictures of the world, to pretrain a policy that can look and do nothing else.
+
+Nothing here speaks of instructions, edits, scores or replies: a base policy has yet to learn those.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product
+
+from thinkedit.envs.protocol import Protocol
+from thinkedit.envs.world.instructions import (
+    EXTREMES,
+    KEEP_CLAUSES,
+    STYLE_CLAUSES,
+    VERBS,
+    Reference,
+    odd_one_out,
+    refer,
+)
+from thinkedit.envs.world.scene import (
+    CELLS,
+    COLOURS,
+    JITTERS,
+    SHAPES,
+    SIZES,
+    Item,
+    Scene,
+    describe,
+    sample_scene,
+    spoil,
+)
+from thinkedit.envs.world.sprites import render
+from thinkedit.learner.policy.samples import LookSample
+from thinkedit.types import Critique, Observation, Scores
+
+DESCRIBE_BOTH = "describe both pictures"
+PICTURES = ("first", "second")
+
+_KINDS = {kind: 1 + k for k, kind in enumerate(product(SIZES, COLOURS, SHAPES, (False, True)))}
+KINDS = 1 + len(_KINDS)
+"""What a cell may hold: nothing (0), or an object by size, colour, shape and smudge."""
+
+
+def looking(seed: int, split: str = "train") -> Iterator[LookSample]:
+    """Endless samples, a function of seed and split.
+
+    About six in ten first questions ask to describe both pictures; the rest find an object by a
+    phrase, name what lies in a cell, or list what differs. Half the samples ask a second question.
+    """
+    rng = random.Random(f"looking/{split}/{seed}")
+    while True:
+        scenes = _pair(rng)
+        rounds = [both(scenes) if rng.random() < 0.6 else _other(scenes, rng)]
+        if rng.random() < 0.5:
+            rounds.append(_other(scenes, rng))
+        yield _sample(scenes, rounds)
+
+
+def reading_test(seed: int = 0) -> Iterator[LookSample]:
+    """Held-out samples that each ask to describe both pictures; the answer is `both`'s."""
+    rng = random.Random(f"looking/reading/{seed}")
+    while True:
+        scenes = _pair(rng)
+        yield _sample(scenes, [both(scenes)])
+
+
+def grounding_test(seed: int = 0) -> Iterator[LookSample]:
+    """Held-out samples that each ask for the object that a phrase points at."""
+    rng = random.Random(f"looking/grounding/{seed}")
+    while True:
+        scenes = _pair(rng)
+        yield _sample(scenes, [_find(scenes, rng)])
+
+
+def both(scenes: tuple[Scene, Scene]) -> tuple[str, str]:
+    """Question and answer: both pictures in the world's own words."""
+    return DESCRIBE_BOTH, f"first: {describe(scenes[0])}. second: {describe(scenes[1])}."
+
+
+def vocabulary() -> Iterator[str]:
+    """Texts that hold every word of the world, of the brief protocol and of the questions."""
+    yield from (f"{a} {b} {a}" for a, b in product((*COLOURS, *SHAPES, *SIZES), ("a", "an", "the", "and")))
+    yield from (f"{cell}: at {cell}, to {cell} in the {cell}" for cell in CELLS)
+    yield from (f"{cell} {size} {colour}" for cell, size, colour in product(CELLS, SIZES, COLOURS))
+    yield from (f"{verb} it, please {verb} the shape" for verbs in VERBS.values() for verb in verbs)
+    yield from (f"the {extreme} shape" for extreme in EXTREMES)
+    yield "system\nuser\nassistant\n"
+    yield "the odd one out, the object in into with for by to. it! is? on of from here as was not no yes"
+    yield from (f"it, {clause}. {clause}" for clause in (*KEEP_CLAUSES, *STYLE_CLAUSES))
+    yield "both pictures; nothing, nothing differs. none, none; noise, noise. smudged smudged"
+    yield (
+        "source: source. edited: edited; target: target. edit: harm. goal: happened. wanted: now. means: done. "
+        "done. partly. wrong. unchanged. damaged changed became gone new missing kept clean noisy harmed "
+        "instead only asked should be but still other others object objects stays"
+    )
+    yield "\n".join(f"{number}" for number in range(11))
+    protocol = Protocol()
+    yield from (
+        protocol.format_reply(Critique(think="it", scores=Scores(a, a), answer="it")) for a in range(11)
+    )
+    yield Protocol(replace(protocol.cfg, template="brief")).render_text(_observation())
+    rng = random.Random("looking/vocabulary")
+    for _ in range(300):
+        scenes = _pair(rng)
+        for question, answer in (both(scenes), *(_other(scenes, rng) for _ in range(3))):
+            yield question
+            yield answer
+
+
+def _observation() -> Observation:
+    picture = render(Scene(()))
+    return Observation(
+        source=picture, edited=picture, instruction="it", prompt="it", turn=0, turns_left=1
+    )
+
+
+def _sample(scenes: tuple[Scene, Scene], rounds: list[tuple[str, str]]) -> LookSample:
+    first, second = scenes
+    return LookSample(
+        pictures=(render(first), render(second)),
+        rounds=tuple(rounds),
+        cells=(_cells(first), _cells(second)),
+    )
+
+
+def _cells(scene: Scene) -> tuple[int, ...]:
+    kinds = [0] * len(CELLS)
+    for item in scene.items:
+        kinds[item.cell] = _KINDS[item.size, item.colour, item.shape, item.smudged]
+    return tuple(kinds)
+
+
+def _pair(rng: random.Random) -> tuple[Scene, Scene]:
+    """A scene, seldom spoilt, and one that mostly differs from it in a few things."""
+    first = sample_scene(rng, counts=(1, 2, 3, 3, 4, 4, 5))
+    second = first
+    for _ in range(rng.choice((0, 1, 1, 2, 2, 3))):
+        second = _changed(second, rng)
+    if rng.random() < 0.1:
+        second = sample_scene(rng, counts=(0, 2, 3, 4, 5))
+    second = spoil(second, rng, smudge=0.15, noise=0.25)
+    if rng.random() < 0.15:
+        first = spoil(first, rng)
+    return first, second
+
+
+def _changed(scene: Scene, rng: random.Random) -> Scene:
+    """The scene after one random change of one object."""
+    items = list(scene.items)
+    free = scene.free
+    change = rng.choice(("colour", "shape", "both", "size", "cell", "gone", "new"))
+    if change == "new" or not items:
+        look = Item(
+            rng.choice(free), rng.choice(SIZES), rng.choice(COLOURS), rng.choice(SHAPES), rng.randrange(JITTERS)
+        )
+        return Scene.of([*items, look])
+    item = items.pop(rng.randrange(len(items)))
+    match change:
+        case "gone":
+            return Scene.of(items)
+        case "cell":
+            item = replace(item, cell=rng.choice(free))
+        case "size":
+            item = replace(item, size=rng.choice(SIZES))
+        case "colour":
+            item = replace(item, colour=rng.choice(COLOURS))
+        case "shape":
+            item = replace(item, shape=rng.choice(SHAPES))
+        case _:
+            item = replace(item, colour=rng.choice(COLOURS), shape=rng.choice(SHAPES))
+    return Scene.of([*items, item])
+
+
+def _other(scenes: tuple[Scene, Scene], rng: random.Random) -> tuple[str, str]:
+    chance = rng.random()
+    if chance < 0.45:
+        return _find(scenes, rng)
+    if chance < 0.65:
+        return _differences(scenes)
+    k = rng.randrange(2)
+    if chance < 0.85:
+        cell = rng.randrange(len(CELLS))
+        item = scenes[k].at(cell)
+        return f"what is at {CELLS[cell]} in the {PICTURES[k]} picture?", _look(item) if item else "nothing"
+    return f"describe the {PICTURES[k]} picture", describe(scenes[k])
+
+
+def _find(scenes: tuple[Scene, Scene], rng: random.Random) -> tuple[str, str]:
+    """Find an object by a phrase; "nothing" when the phrase fits no object."""
+    k = rng.randrange(2)
+    phrases = _phrases(scenes[k], rng)
+    text, items = rng.choice(phrases)
+    answer = "; ".join(f"{_look(item)} at {CELLS[item.cell]}" for item in items) or "nothing"
+    return f"find {text} in the {PICTURES[k]} picture", answer
+
+
+def _phrases(scene: Scene, rng: random.Random) -> list[tuple[str, tuple[Item, ...]]]:
+    """Referring phrases with the objects they fit: mostly one, sometimes several, once none."""
+    found: list[tuple[str, tuple[Item, ...]]] = []
+    for item in scene.items:
+        for size, place in product((False, True), repeat=2):
+            reference = Reference(
+                size=item.size if size else None,
+                colour=item.colour,
+                shape=item.shape,
+                cell=item.cell if place else None,
+            )
+            found.append((refer(item, size=size, place=place), reference.matches(scene)))
+        found.append((f"the {item.shape}", Reference(shape=item.shape).matches(scene)))
+        found.append((f"the {item.colour} shape", Reference(colour=item.colour).matches(scene)))
+        small = Reference(size=item.size, shape=item.shape)
+        found.append((f"the {item.size} {item.shape}", small.matches(scene)))
+    for extreme in EXTREMES:
+        items = Reference(extreme=extreme).matches(scene)
+        if items:
+            found += [(f"the {extreme} shape", items)] * (2 if len(items) == 1 else 1)
+    odd = odd_one_out(scene)
+    found += [("the odd one out", odd)] * (3 * len(odd))
+    colour, shape = rng.choice(COLOURS), rng.choice(SHAPES)
+    found.append((f"the {colour} {shape}", Reference(colour=colour, shape=shape).matches(scene)))
+    return found
+
+
+def _differences(scenes: tuple[Scene, Scene]) -> tuple[str, str]:
+    first, second = scenes
+    told = []
+    for cell, name in enumerate(CELLS):
+        old, new = first.at(cell), second.at(cell)
+        if old and new and _look(old) != _look(new):
+            told.append(f"{name} {_look(old)} became {_look(new)}")
+        elif old and not new:
+            told.append(f"{name} {_look(old)} gone")
+        elif new and not old:
+            told.append(f"{name} {_look(new)} new")
+    if (first.noise > 0) != (second.noise > 0):
+        told.append("noise" if second.noise else "noise gone")
+    return "what differs?", "; ".join(told) or "nothing"
+
+
+def _look(item: Item) -> str:
+    return f"{'smudged ' if item.smudged else ''}{item.size} {item.name}"
