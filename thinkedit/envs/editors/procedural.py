@@ -207,3 +207,5 @@ def _check(quirks: Quirks) -> None:
     for name, chance in chances.items():
         if not 0 <= chance <= 1:
             raise ConfigError(f"{name} is a chance and must lie in [0, 1], got {chance}")
+    if quirks.max_words < 0:
+        raise ConfigError(f"max_words can't be negative, got {quirks.max_words}")
