@@ -129,6 +129,11 @@ def demonstrate(config: Config, run: RunFolder) -> Path:
     return path
 
 
+def sft_steps(config: Config) -> int:
+    """Optimiser steps of the warm start; verl drops a last batch that is not full."""
+    return config.sft.epochs * (config.sft.demonstrations // config.sft.batch_size)
+
+
 def warm_start(config: Config, run: RunFolder) -> Path:
     """SFT from the base policy on the demonstrations; a finished one is kept."""
     from thinkedit.learner.sft import run_sft
@@ -137,9 +142,8 @@ def warm_start(config: Config, run: RunFolder) -> Path:
     if policy.exists():
         return policy
     data = demonstrate(config, run)
-    with phase(run, "sft"):
-        with steps("SFT", sft_steps(config), {"train/loss": "loss"}) as on_step:
-            run_sft(config, data, run.root / "sft", on_step=on_step)
+    with phase(run, "sft"), steps("SFT", sft_steps(config), {"train/loss": "loss"}) as on_step:
+        run_sft(config, data, run.root / "sft", on_step=on_step)
     return policy
 
 
@@ -150,9 +154,8 @@ def reinforce(config: Config, run: RunFolder, start: Path) -> Path:
     policy = grpo_policy(run)
     if policy.exists():
         return policy
-    with phase(run, "grpo"):
-        with steps("GRPO", config.grpo.steps, GRPO_FIGURES) as on_step:
-            run_grpo(config, start, run.root / "grpo", on_step=on_step)
+    with phase(run, "grpo"), steps("GRPO", config.grpo.steps, GRPO_FIGURES) as on_step:
+        run_grpo(config, start, run.root / "grpo", on_step=on_step)
     return policy
 
 
