@@ -18,10 +18,10 @@ from thinkedit.errors import DataError
 ARM_LABELS = {
     "single_edit": "Single edit",
     "base": "Base thinker",
-    "naive_expert": "Expert, naive",
+    "naive_expert": "Naive expert",
     "sft": "SFT",
     "grpo": "SFT + GRPO",
-    "aware_expert": "Expert, knows the editor",
+    "aware_expert": "Aware expert",
 }
 """The arms we know, from worst informed to best; others follow in alphabetical order."""
 

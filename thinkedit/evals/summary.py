@@ -9,13 +9,17 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 from thinkedit.actors.store import TrajectoryStore
+from thinkedit.envs.world.reading import episode_reading_fidelity
+from thinkedit.envs.world.tasks import WorldTasks
 from thinkedit.errors import DataError, JudgeMismatch
+from thinkedit.evals.rescore import largest_difference
 from thinkedit.evals.run import RunFolder, label
 from thinkedit.evals.stats import critic_error, mean_interval, paired_difference
+from thinkedit.rewards.rubric import Rubric
 from thinkedit.types import End, Episode, Outcome, Turn
 
 SCHEMA = 1
@@ -71,8 +75,11 @@ def summarise(
     }
 
 
-def summarise_run(run: RunFolder, *, reading: ReadingFidelity | None = None) -> dict[str, Any]:
+def summarise_run(run: RunFolder) -> dict[str, Any]:
     """Everything `summary.json` holds, for a run with at least one evaluation arm.
+
+    Also scores every stored turn again under the run's own reward: `rescored` says how far the
+    farthest logged total is from that, which must be 0.
 
     Raises:
         DataError: no run folder, or nothing evaluated yet.
@@ -86,12 +93,18 @@ def summarise_run(run: RunFolder, *, reading: ReadingFidelity | None = None) -> 
         max_turns=config.episode.max_turns,
         resamples=config.eval.bootstrap,
         seed=config.eval.seed,
-        reading=reading,
+        # Only the world can be read back exactly from its pictures.
+        reading=episode_reading_fidelity if config.tasks.name == WorldTasks.name else None,
     )
+    rubric, accept_at = Rubric.from_config(config.reward), config.episode.accept_at
     training = _training(run)
+    evaluated = (episode for episodes in arms.values() for episode in episodes)
+    stored = chain(evaluated, TrajectoryStore(run.trajectories).read())
+    turns, difference = largest_difference(stored, rubric, accept_at=accept_at)
     made_up = sum(map(made_up_rewards, arms.values())) + training["made_up_rewards"]
     summary = {"schema": SCHEMA, "name": config.name, "seed": config.seed, **summary}
     summary["made_up_rewards"] = made_up
+    summary["rescored"] = {"profile": config.reward.profile, "turns": turns, "largest_difference": difference}
     summary["training"] = training
     summary["seconds"] = run.seconds()
     summary["checks"] = checks(summary)
@@ -149,6 +162,8 @@ def checks(summary: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         ratio = grpo["mean"] / sft["mean"] if sft["mean"] else math.nan
         add("reading_fidelity_grpo_over_sft", ratio, ratio >= TARGETS["reading"], "at least 0.95")
     add("made_up_rewards", summary["made_up_rewards"], summary["made_up_rewards"] == 0, "0")
+    difference = summary["rescored"]["largest_difference"]
+    add("rescored_difference", difference, difference == 0, "0")
     gap = summary["training"]["probability_gap"]
     if gap is not None:
         add("probability_gap", gap["largest"], gap["largest"] < TARGETS["gap"], "below 0.001")

@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from thinkedit.actors.store import TrajectoryStore
 from thinkedit.configs.load import RESOLVED
 from thinkedit.evals.report.curves import Figure, learning_figures, term_figures
-from thinkedit.evals.report.gallery import Card, arms_present, card, choose, kinds_present
+from thinkedit.evals.report.gallery import TRAINING, Card, arms_present, card, choose, kinds_present
 from thinkedit.evals.report.svg import Series, interval_bar, line_chart, number
 from thinkedit.evals.run import RunFolder, label
 from thinkedit.types import Episode
@@ -38,6 +38,7 @@ _CHECKS = {
     "critic_error_minus_constant": "Critic's error against the best constant's",
     "reading_fidelity_grpo_over_sft": "Reading fidelity, GRPO over SFT",
     "made_up_rewards": "Rewards nobody gave",
+    "rescored_difference": "Totals scored again, largest difference",
     "probability_gap": "Largest rollout/trainer gap",
 }
 
@@ -121,7 +122,7 @@ def _cards(run: RunFolder, played: Mapping[str, Sequence[Episode]], accept_at: f
     chosen = choose(newest_first, accept_at, per_kind=4)
     cards = [card(arm, episode, accept_at) for arm, episode in chosen]
     failures = (e for e in TrajectoryStore(run.trajectories).read() if not e.outcome.valid)
-    cards += [card("training", episode, accept_at) for episode, _ in zip(failures, range(6), strict=False)]
+    cards += [card(TRAINING, episode, accept_at) for episode, _ in zip(failures, range(6), strict=False)]
     return cards
 
 
@@ -130,7 +131,12 @@ def _hero(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     gains = {gain["to"]: gain for gain in summary["gains"]}
     names = ["single_edit", *gains] if gains else list(summary["arms"])[:3]
     return [
-        {"label": label(name), "overall": summary["arms"][name]["overall"], "gain": gains.get(name), "arm": name}
+        {
+            "label": label(name),
+            "overall": summary["arms"][name]["overall"],
+            "gain": gains.get(name),
+            "arm": name,
+        }
         for name in names
         if name in summary["arms"] and summary["arms"][name]["overall"]
     ]
@@ -159,7 +165,11 @@ def _task_types(summary: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, 
     """Kinds of task, and per arm the label, colour and figures by kind."""
     kinds = sorted({kind for figures in summary["arms"].values() for kind in figures["by_task_type"]})
     rows = [
-        (figures["label"], ARM_CSS.get(arm, "c-accent"), [figures["by_task_type"].get(kind) for kind in kinds])
+        (
+            figures["label"],
+            ARM_CSS.get(arm, "c-accent"),
+            [figures["by_task_type"].get(kind) for kind in kinds],
+        )
         for arm, figures in summary["arms"].items()
     ]
     return kinds, rows

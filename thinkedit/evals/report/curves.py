@@ -74,11 +74,13 @@ def term_figures(run: RunFolder) -> list[Figure]:
         weight = graded[term.replace("term/", "weight/")].iloc[-1]
         means = graded.groupby("step")[term].mean()
         series = Series(term, list(means.index), list(means), _TERM_CSS[len(figures) % len(_TERM_CSS)])
+        flat = means.min() == means.max() and 0 <= means.min() <= 1
+        low, high = (0.0, 1.0) if flat else (None, None)
         figures.append(
             Figure(
                 title=term.removeprefix("term/"),
                 note=f"weight {weight:g}, raw mean of well-formed turns",
-                svg=line_chart([series], smooth=True),
+                svg=line_chart([series], low=low, high=high, smooth=True),
                 last=number(means.iloc[-1], 3),
             )
         )
@@ -152,5 +154,5 @@ def _metric(
         if points:
             series = Series(key, [x for x, _ in points], [y for _, y in points], "c-accent")
             svg = line_chart([series], **({"smooth": True} | axis))
-            return Figure(title, note or key, svg, number(points[-1][1], 4))
+            return Figure(title, note or key, svg, number(float(points[-1][1]), 3))
     return None

@@ -8,7 +8,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any
 
 import numpy as np
 from markupsafe import Markup, escape
@@ -28,6 +27,7 @@ KINDS = {
 }
 """Kinds of episode, in the order of the filter."""
 
+TRAINING = "training"  # the arm name of episodes from the trajectory store
 NOTICEABLE = 0.5  # change of O below which an episode counts as unchanged
 _THUMBNAIL = 384  # longest side of an embedded picture, in pixels
 
@@ -128,7 +128,7 @@ def card(arm: str, episode: Episode, accept_at: float) -> Card:
         gain = episode.final.scores.overall - episode.first.scores.overall
     return Card(
         arm=arm,
-        arm_label=label(arm),
+        arm_label=_arm_label(arm),
         kind=kind,
         kind_label=KINDS[kind],
         task_type=episode.task.task_type,
@@ -213,6 +213,10 @@ def _turn_view(turn: Turn) -> TurnView:
     )
 
 
+def _arm_label(arm: str) -> str:
+    return "Failures in training" if arm == TRAINING else label(arm)
+
+
 def _terms(reward: RewardBreakdown | None) -> list[TermRow]:
     """Terms that count first, the merely logged ones after."""
     if reward is None:
@@ -230,7 +234,7 @@ def kinds_present(cards: Iterable[Card]) -> list[tuple[str, str, int]]:
 
 
 def arms_present(cards: Iterable[Card]) -> list[tuple[str, str, int]]:
-    counts: dict[str, Any] = {}
+    counts: dict[str, int] = defaultdict(int)
     for shown in cards:
-        counts[shown.arm] = counts.get(shown.arm, 0) + 1
-    return [(arm, label(arm), count) for arm, count in counts.items()]
+        counts[shown.arm] += 1
+    return [(arm, _arm_label(arm), count) for arm, count in counts.items()]

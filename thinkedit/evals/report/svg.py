@@ -32,8 +32,8 @@ class Series:
 
 def ticks(low: float, high: float, count: int = 4) -> list[float]:
     """About `count` round numbers that cover [low, high]."""
-    if high <= low:
-        high = low + (abs(low) or 1.0)
+    if high <= low:  # a flat line: room on both sides
+        low, high = low - (abs(low) or 1.0) / 2, high + (abs(high) or 1.0) / 2
     raw = (high - low) / count
     magnitude = 10.0 ** math.floor(math.log10(raw))
     step = next(m * magnitude for m in (1, 2, 2.5, 5, 10) if m * magnitude >= raw * 0.999)
@@ -42,17 +42,17 @@ def ticks(low: float, high: float, count: int = 4) -> list[float]:
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    """A short number for people: 0.83, 12.4, 3.1e-05, or a dash."""
+    """A short number for people: 0.83, 12.4, 3.1e-5, or a dash."""
     if value is None or not math.isfinite(value):
         return "–"
-    if value == 0:
-        return "0"
-    if abs(value) < 10**-digits / 2:
+    if isinstance(value, int):
+        return f"{value:,}"
+    if value and abs(value) < 10**-digits / 2:
         mantissa, exponent = f"{value:.1e}".split("e")
         return f"{mantissa}e{int(exponent)}"
     if abs(value) >= 1000:
         return f"{value:,.0f}"
-    return f"{value:.{digits}f}"
+    return f"{value:.{min(digits, 1)}f}" if abs(value) >= 20 else f"{value:.{digits}f}"
 
 
 def line_chart(
