@@ -7,6 +7,7 @@ its own: every episode starts with it.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -43,6 +44,7 @@ async def play_arm(
         (parts.tasks.task(split, index), config.eval.seed + index) for index in range(config.eval.tasks)
     ]
     partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)  # what an interrupted evaluation left
     store = TrajectoryStore(partial, writer=arm)
     done = 0
     async with _policy(parts, arm, policy_path) as policy:
