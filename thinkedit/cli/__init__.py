@@ -48,8 +48,8 @@ PANELS: dict[str, tuple[Command, ...]] = {
         Command("evidence", "thinkedit.cli.report:evidence", "Figures over several runs, as a page."),
     ),
     "Make": (
-        Command("make-policy", "thinkedit.cli.policy:make_policy", "Build a tiny untrained Qwen3-VL."),
-        Command("pretrain-base", "thinkedit.cli.policy:pretrain_base", "Teach it to describe pictures."),
+        Command("make-policy", "thinkedit.cli.policy:make_policy", "Write a tiny Qwen3-VL as a model folder."),
+        Command("pretrain-base", "thinkedit.cli.policy:pretrain_base", "Train that base from nothing: it learns to look."),
     ),
     "Tools": (
         Command("reward", "thinkedit.cli.reward:reward", "Score one reply by hand."),
@@ -106,16 +106,21 @@ app = typer.Typer(
 )
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(version("thinkedit"))
+        raise typer.Exit
+
+
 @app.callback()
 def main(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     show_version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", is_eager=True)
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
-    if show_version:
-        typer.echo(version("thinkedit"))
-        raise typer.Exit
+    """Options before the command; `LazyGroup` reads `debug`."""
 
 
 def _listed() -> None:
