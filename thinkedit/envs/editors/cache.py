@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin
 
 from thinkedit.envs.editors.base import Editor, EditRequest
 from thinkedit.errors import EditorError
@@ -30,6 +30,7 @@ V = TypeVar("V")
 log = logging.getLogger(__name__)
 
 MEMORY_BYTES = 128 * 2**20
+_CHECKSUM = "thinkedit:sha256"  # a text entry of our PNG files
 
 
 @dataclass(slots=True)
@@ -178,16 +179,21 @@ class _Pictures(_Codec[RGB]):
     suffix = ".png"
 
     def encode(self, value: RGB) -> bytes:
-        buffer = io.BytesIO()
-        Image.fromarray(value).save(buffer, "PNG")
+        buffer, note = io.BytesIO(), PngImagePlugin.PngInfo()
+        note.add_text(_CHECKSUM, _digest(_pixels(value)))
+        Image.fromarray(value).save(buffer, "PNG", pnginfo=note)
         return buffer.getvalue()
 
     def decode(self, data: bytes) -> RGB:
         try:
             with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-                return np.array(image.convert("RGB"))
-        except (OSError, SyntaxError, UnidentifiedImageError) as error:  # PIL's errors on damaged files
+                pixels = np.array(image)
+                checksum = image.info.get(_CHECKSUM)
+        except (OSError, SyntaxError) as error:  # PIL's errors on damaged files
             raise ValueError(str(error)) from error
+        if checksum != _digest(_pixels(pixels)):  # PIL lets some damage pass
+            raise ValueError("its pixels don't match its checksum")
+        return pixels
 
     def weight(self, value: RGB) -> int:
         return value.nbytes
