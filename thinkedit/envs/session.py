@@ -108,7 +108,7 @@ class EditSession:
             ServiceError: edit 0 could not be made or judged; `episode()` then holds the outcome.
             DataError: the source is no RGB image or the instruction is empty.
         """
-        return await self._drive(self.start_plan(start, seed))
+        return await self.drive(self.start_plan(start, seed))
 
     async def step(self, reply: str) -> Turn:
         """One turn. Failures of editor or judge are the turn's outcome, they are not raised.
@@ -117,9 +117,10 @@ class EditSession:
             EpisodeOver: not started, or already over.
             JudgeMismatch: the stored state was graded by another judge than this session's.
         """
-        return await self._drive(self.step_plan(reply))
+        return await self.drive(self.step_plan(reply))
 
-    async def _drive(self, plan: Plan[T]) -> T:
+    async def drive(self, plan: Plan[T]) -> T:
+        """Answer a plan's requests, one after another, until it is done."""
         try:
             request = next(plan)
             while True:
