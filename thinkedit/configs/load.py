@@ -70,7 +70,7 @@ def load_config(
     composed = _compose(folder, stem, [f"{o.key_or_group}={o.value()}" for o in picks])
     refuse_unknown(composed, Config, where=str(name_or_path))
     for override in values:
-        _refuse_unknown_path(override.key_or_group.split("."))
+        _refuse_unknown_path(override.key_or_group.split("."), override.value())
     try:
         merged = OmegaConf.merge(OmegaConf.structured(Config), composed)
         assert isinstance(merged, DictConfig)
@@ -113,7 +113,9 @@ def refuse_unknown(given: Mapping[Any, Any], schema: type[Any], *, where: str, p
     """
     for key, value in given.items():
         inner = _field_type(schema, str(key), where=where, prefix=prefix)
-        if is_dataclass(inner) and isinstance(value, Mapping):
+        if is_dataclass(inner):
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"{prefix}{key}={value}: must hold keys of its own, in {where}")
             refuse_unknown(value, cast(type[Any], inner), where=where, prefix=f"{prefix}{key}.")
 
 
@@ -128,7 +130,8 @@ def _field_type(schema: type[Any], key: str, *, where: str, prefix: str) -> Any:
     return factory if isinstance(factory, type) else None
 
 
-def _refuse_unknown_path(parts: Sequence[str]) -> None:
+def _refuse_unknown_path(parts: Sequence[str], value: Any) -> None:
+    """As `refuse_unknown`, for one override `a.b=value`."""
     schema: Any = Config
     for depth, part in enumerate(parts):
         if not is_dataclass(schema):
@@ -139,6 +142,11 @@ def _refuse_unknown_path(parts: Sequence[str]) -> None:
             known = [prefix + field.name for field in fields(schema)]
             raise UnknownName("config key", ".".join(parts), known + near)
         schema = _field_type(cast(type[Any], schema), part, where="overrides", prefix=prefix)
+    if is_dataclass(schema):
+        key = ".".join(parts)
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{key}={value}: {key} holds keys of its own; set one of them, {key}.KEY=VALUE")
+        refuse_unknown(value, cast(type[Any], schema), where="overrides", prefix=f"{key}.")
 
 
 def _all_paths(schema: Any, prefix: str = "") -> Iterator[str]:
