@@ -1,0 +1,240 @@
+"""Training rollouts: verl's agent loop around the one episode loop.
+
+Each worker process builds the environment's parts once. An episode is one coroutine; it becomes
+one verl sample per turn, each with its own prompt, reward, terms, outcome and policy version.
+Pictures are made here, from the task's index, and never pass through the driver.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetrics, AgentLoopOutput
+
+from thinkedit.actors.play import Context, Reply, play
+from thinkedit.actors.store import TrajectoryStore
+from thinkedit.configs.load import load_config
+from thinkedit.configs.schema import PolicyConfig
+from thinkedit.envs.build import Parts
+from thinkedit.errors import ThinkEditError
+from thinkedit.types import RGB, Episode, Observation, Sampling, StoredState, Task, Turn
+
+EXTRA_FIELD = "thinkedit"  # the learner reads it back (learner/samples.py)
+
+
+class TurnSample(AgentLoopOutput):  # type: ignore[misc]  # verl is untyped
+    """One turn as verl takes it.
+
+    verl's agent-loop worker copies the last output's reward to every output of an episode and then
+    calls `as_dict`: the turn's own reward is put back here. A turn without a reward gets an empty
+    response mask, so that it is in no loss and in no statistic.
+    """
+
+    def as_dict(self) -> dict[str, Any]:
+        record = self.extra_fields[EXTRA_FIELD]
+        valid = record["reward"] is not None
+        self.reward_score = float(record["reward"]) if valid else 0.0
+        sample: dict[str, Any] = super().as_dict()
+        if not valid:
+            sample["response_mask"] = sample["response_mask"] * 0
+        return sample
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Studio:
+    """What all episodes of a worker process share."""
+
+    parts: Parts
+    store: TrajectoryStore
+
+
+_studios: dict[tuple[str, str], Studio] = {}
+
+
+def studio(config_path: str, trajectories: str) -> Studio:
+    """This process's parts for one run; built on the first episode."""
+    key = (config_path, trajectories)
+    if key not in _studios:
+        parts = Parts.from_config(load_config(config_path))
+        _studios[key] = Studio(parts, TrajectoryStore(trajectories, writer=f"rollout-{uuid.uuid4().hex[:6]}"))
+    return _studios[key]
+
+
+def flush_stores() -> None:
+    """Write every finished episode of this process to disk."""
+    for one in _studios.values():
+        one.store.flush()
+
+
+def editor_seed(task_uid: str, step: int) -> int:
+    """One seed for all siblings of a task at a step, whatever their place in the batch."""
+    digest = hashlib.blake2b(f"{task_uid}/{step}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def within_pixels(image: RGB, policy: PolicyConfig) -> Image.Image:
+    """The image as the policy sees it: aspect kept, area within the policy's bounds."""
+    picture = Image.fromarray(image)
+    area = picture.width * picture.height
+    target = min(max(area, policy.min_pixels), policy.max_pixels)
+    if target == area:
+        return picture
+    factor = math.sqrt(target / area)
+    round_side = math.floor if target < area else math.ceil
+    size = (max(1, round_side(picture.width * factor)), max(1, round_side(picture.height * factor)))
+    return picture.resize(size, Image.Resampling.BICUBIC)
+
+
+class ServedPolicy:
+    """Asks verl's vLLM servers for replies and keeps how each was sampled."""
+
+    def __init__(self, loop: EditLoop, sampling: Mapping[str, Any]) -> None:
+        self._loop, self._sampling = loop, dict(sampling)
+        self.extra_fields: list[dict[str, Any]] = []
+        self.images: list[list[Image.Image]] = []
+
+    async def reply(self, observation: Observation, context: Context) -> Reply:
+        protocol = self._loop.studio.parts.protocol
+        policy = self._loop.studio.parts.config.policy
+        images = [within_pixels(image, policy) for image in protocol.images(observation)]
+        prompt_ids = await self._loop.ct_build_initial_tokens(
+            protocol.messages(observation), images=images, mm_inputs_out={}
+        )
+        output = await self._loop.server_manager.generate(
+            request_id=uuid.uuid4().hex,
+            prompt_ids=prompt_ids,
+            image_data=images,
+            sampling_params={**self._sampling, "max_tokens": policy.max_reply_tokens},
+        )
+        if not output.token_ids:
+            raise RolloutError(f"the rollout engine gave no token (stop reason {output.stop_reason!r})")
+        token_ids = list(output.token_ids)
+        self.extra_fields.append(dict(output.extra_fields))
+        self.images.append(images)
+        sampling = Sampling(
+            prompt_ids=tuple(prompt_ids),
+            token_ids=tuple(token_ids),
+            logprobs=tuple(output.log_probs or ()),
+            policy_version=_version(output.extra_fields),
+        )
+        return Reply(self._loop.text_of(token_ids), sampling)
+
+
+class RolloutError(ThinkEditError):
+    """The policy's own server failed; no fault of editor, judge or reply."""
+
+
+class EditLoop(AgentLoopBase):  # type: ignore[misc]  # verl is untyped
+    """verl instantiates one per episode (entry `thinkedit` of the run's agent.yaml)."""
+
+    def __init__(self, *, config_path: str, trajectories: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.studio = studio(config_path, trajectories)
+
+    def text_of(self, token_ids: Sequence[int]) -> str:
+        """The reply's text: all tokens but the one that ends the turn."""
+        eos = self.tokenizer.eos_token_id
+        body = token_ids[:-1] if token_ids[-1] == eos else token_ids
+        text: str = self.tokenizer.decode(body, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return text
+
+    async def run(self, sampling_params: dict[str, Any], **row: Any) -> list[TurnSample]:
+        """One episode. `row` is the dataset's row with verl's uid, session and step."""
+        step, group = int(row["global_steps"]), str(row["uid"])
+        start = self.studio.parts.tasks.task(str(row["split"]), int(row["index"]))
+        task = start.task if isinstance(start, StoredState) else start
+        policy = ServedPolicy(self, sampling_params)
+        episode = await play(
+            self.studio.parts.session(), start, editor_seed(task.uid, step), policy, group=group, step=step
+        )
+        self.studio.store.append(episode)
+        return self._samples(episode, policy, task)
+
+    def _samples(self, episode: Episode, policy: ServedPolicy, task: Task) -> list[TurnSample]:
+        samples = []
+        for place, turn in enumerate(episode.turns):
+            sampling = episode.sampling[place]
+            record = turn_record(episode, turn, sampling)
+            samples.append(
+                TurnSample(
+                    prompt_ids=list(sampling.prompt_ids),
+                    response_ids=list(sampling.token_ids),
+                    response_mask=[1] * len(sampling.token_ids),
+                    response_logprobs=list(sampling.logprobs),
+                    multi_modal_data={"images": policy.images[place]},
+                    reward_score=0.0,  # as_dict sets the turn's own
+                    num_turns=turn.index + 1,
+                    metrics=AgentLoopMetrics(),
+                    # The generator's own fields hold the policy versions that verl's staleness needs.
+                    extra_fields={**policy.extra_fields[place], **_extra(record)},
+                )
+            )
+        return samples or [self._empty_sample(episode)]
+
+    def _empty_sample(self, episode: Episode) -> TurnSample:
+        """Stands for an episode that could not start: nothing to learn from, but counted."""
+        eos = int(self.tokenizer.eos_token_id)
+        record = {**_BLANK, "group": episode.group, "episode": episode.uid, "outcome": str(episode.outcome)}
+        version = {"global_steps": episode.step, "min_global_steps": episode.step, "max_global_steps": episode.step}
+        return TurnSample(
+            prompt_ids=[eos, eos],
+            response_ids=[eos],
+            response_mask=[0],
+            response_logprobs=[0.0],
+            multi_modal_data={},
+            reward_score=0.0,
+            num_turns=0,
+            metrics=AgentLoopMetrics(),
+            extra_fields={**version, **_extra(record)},
+        )
+
+
+_BLANK: dict[str, Any] = {
+    "turn": 0,
+    "state_key": "",
+    "reward": None,
+    "terms": {},
+    "before": None,
+    "after": None,
+    "kept": False,
+    "final": True,
+    "reply_tokens": 0,
+    "policy_version": -1,
+}
+
+
+def turn_record(episode: Episode, turn: Turn, sampling: Sampling) -> dict[str, Any]:
+    """The learner's record of a turn, as plain data (`learner.samples.TurnRecord`)."""
+    return {
+        "group": episode.group,
+        "episode": episode.uid,
+        "turn": turn.index,
+        "state_key": turn.state_key,
+        "outcome": str(turn.outcome),
+        "reward": None if turn.reward is None else float(turn.reward.total),
+        "terms": {} if turn.reward is None else {k: float(v) for k, v in turn.reward.terms.items()},
+        "before": float(turn.before.scores.overall),
+        "after": None if turn.after is None else float(turn.after.scores.overall),
+        "kept": bool(turn.kept),
+        "final": bool(turn.done),
+        "reply_tokens": len(sampling.token_ids),
+        "policy_version": sampling.policy_version,
+    }
+
+
+def _extra(record: dict[str, Any]) -> dict[str, Any]:
+    # verl's worker asks for reward_extra_info on the last output; its validation reads numbers there.
+    numbers = {"reward": record["reward"] or 0.0, "valid": float(record["reward"] is not None)}
+    return {EXTRA_FIELD: record, "reward_extra_info": numbers}
+
+
+def _version(extra_fields: Mapping[str, Any]) -> int:
+    version = extra_fields.get("global_steps")
+    return -1 if version is None else int(np.asarray(version).item())

@@ -1,0 +1,180 @@
+"""verl's synchronous V1 trainer with per-turn samples: the learner's side of a step.
+
+Registered under `verl_config.TRAINER`. What is overridden, and why:
+
+- `_init_resource_pool_mgr`: our worker class (positions, forbidden tokens, probability gap);
+- `_get_required_batch_multiple`, `_update_actor`: a fixed number of optimiser updates a step,
+  however many turns the episodes took (verl's mini-batch is a fixed number of rows);
+- `_compute_advantage`: advantages of turns from `thinkedit.advantages` plug-ins, which see every
+  row with its group, state, turn and validity (verl's estimators see tokens and a uid);
+- `_compute_metrics`: figures of this step into metrics.jsonl, which survives a resume (verl's file
+  logger truncates);
+- `_balance_batch`: a clear end when nothing could be sampled.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+import transfer_queue as tq
+from omegaconf import DictConfig, open_dict
+from tensordict import TensorDict
+from verl.trainer.ppo.v1.trainer_base import register_trainer
+from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+from verl.workers.utils.padding import response_to_nested
+
+from thinkedit.configs.load import load_config
+from thinkedit.configs.schema import Config
+from thinkedit.learner import verl_config
+from thinkedit.learner.advantages import estimate
+from thinkedit.learner.samples import (
+    EXTRA_FIELD,
+    FailureGuard,
+    TooManyFailures,
+    TurnRecord,
+    advantage_rows,
+    step_metrics,
+)
+from thinkedit.learner.worker import GAP_MAX, GAP_MEAN, LearnerWorker
+
+logger = logging.getLogger(__name__)
+METRICS = "metrics.jsonl"
+
+
+class GapTooWide(RuntimeError):
+    """Rollout and trainer disagree on the probability of what was sampled."""
+
+
+@register_trainer(verl_config.TRAINER)  # type: ignore[untyped-decorator]
+class ThinkEditTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
+    """One step: sample episodes, score turns against siblings, update, send the weights."""
+
+    def __init__(self, config: DictConfig) -> None:
+        # verl compares the mode with its own literals wherever it matters.
+        config.trainer.v1.trainer_mode = "sync"
+        self._run = _Run.of(config)
+        super().__init__(config)
+        self._guard = FailureGuard()
+
+    def _init_resource_pool_mgr(self) -> None:
+        super()._init_resource_pool_mgr()
+        for role in self.role_worker_mapping:
+            self.role_worker_mapping[role] = ray.remote(LearnerWorker)
+
+    def _get_required_batch_multiple(self, dp_size: int) -> int:
+        return math.lcm(dp_size, self._rows_unit())
+
+    def _rows_unit(self) -> int:
+        return int(self.config.actor_rollout_ref.rollout.n) * self._run.config.grpo.updates_per_step
+
+    def _balance_batch(self, batch: Any, metrics: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        if not batch.keys:
+            raise TooManyFailures("no episode of this step left a sample; see the log of the rollout workers")
+        return super()._balance_batch(batch, metrics, *args, **kwargs)
+
+    def _compute_advantage(self, batch: Any, metrics: dict[str, Any]) -> Any:
+        fields = ["response_mask", "extra_fields"]
+        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=fields)
+        real = [not tag.get("is_padding", False) for tag in batch.tags]
+        extras = [getattr(extra, "data", extra) for extra in data["extra_fields"]]
+        records = [
+            TurnRecord.from_dict(extra[EXTRA_FIELD]) for extra, keep in zip(extras, real, strict=True) if keep
+        ]
+        learnt, diagnostics = estimate(advantage_rows(records), self._run.config.grpo.advantage)
+        advantages = np.zeros(len(real), dtype=np.float32)
+        advantages[real] = learnt
+
+        metrics.update(step_metrics(records))
+        metrics.update(diagnostics.metrics())
+        metrics["advantage/abs/mean"] = float(np.abs(learnt).mean()) if len(learnt) else 0.0
+        metrics["samples/padding_rows"] = len(real) - len(records)
+        warning = self._guard.watch(records)
+        if warning:
+            logger.warning(warning)
+
+        mask = data["response_mask"]
+        padded = mask.to_padded_tensor(0)
+        tokens = torch.as_tensor(advantages)[:, None] * padded
+        nested = response_to_nested(tokens, mask)
+        output = TensorDict({"advantages": nested, "returns": nested.clone()}, batch_size=len(batch))
+        return tq.kv_batch_put(keys=batch.keys, partition_id=batch.partition_id, fields=output)
+
+    def _update_actor(self, batch: Any, metrics: dict[str, Any]) -> Any:
+        actor = self.config.actor_rollout_ref.actor
+        configured = actor.ppo_mini_batch_size
+        with open_dict(self.config):  # verl multiplies it by the group size to get rows
+            actor.ppo_mini_batch_size = len(batch) // self._rows_unit()
+        try:
+            batch = super()._update_actor(batch, metrics)
+        finally:
+            with open_dict(self.config):
+                actor.ppo_mini_batch_size = configured
+        metrics["actor/updates"] = self._run.config.grpo.updates_per_step
+        self._check_gap(metrics)
+        return batch
+
+    def _check_gap(self, metrics: dict[str, Any]) -> None:
+        """Log the step's probability gap under one name; stop where it is asserted and too wide."""
+        measured = {"gap/prob_max": f"actor/{GAP_MAX}", "gap/prob_mean": f"actor/{GAP_MEAN}"}
+        if not verl_config.bypasses_old_log_probs(self._run.config):
+            # Later updates of a step have moved on: take the comparison verl made before the first.
+            measured = {
+                "gap/prob_max": "training/rollout_probs_diff_max",
+                "gap/prob_mean": "training/rollout_probs_diff_mean",
+            }
+        for name, source in measured.items():
+            if source in metrics:
+                metrics[name] = float(metrics.pop(source))
+        limit = self._run.gap_limit
+        if limit is not None and metrics.get("gap/prob_max", 0.0) > limit:
+            raise GapTooWide(
+                f"step {self.global_steps}: the trainer's probability of a sampled token differs from the "
+                f"rollout's by {metrics['gap/prob_max']:.2e} (limit {limit:.0e}); the rollout engine does not "
+                "run the trainer's weights"
+            )
+
+    def _compute_metrics(
+        self, batch: Any, metrics: dict[str, Any], timing_raw: dict[str, float], global_steps: int, epoch: int
+    ) -> None:
+        super()._compute_metrics(batch, metrics, timing_raw, global_steps, epoch)
+        self._run.write(global_steps, metrics)
+
+
+class _Run:
+    """This run's folder and limits, as the launcher wrote them next to verl's config."""
+
+    def __init__(self, config: Config, folder: Path, gap_limit: float | None) -> None:
+        self.config, self.folder, self.gap_limit = config, folder, gap_limit
+
+    @classmethod
+    def of(cls, config: DictConfig) -> _Run:
+        settings = config.data.thinkedit
+        return cls(load_config(settings.config), Path(settings.run_dir), settings.gap_limit)
+
+    def write(self, step: int, metrics: dict[str, Any]) -> None:
+        plain = {k: v for k, v in ((k, _number(v)) for k, v in metrics.items()) if v is not None}
+        line = json.dumps({"step": step, "time": round(time.time(), 3), **plain})
+        with open(self.folder / METRICS, "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _number(value: Any) -> float | int | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int | float | np.number):
+        number = value.item() if isinstance(value, np.number) else value
+        return number if math.isfinite(number) else None
+    if isinstance(value, torch.Tensor) and value.numel() == 1:
+        return float(value)
+    return None
