@@ -7,9 +7,9 @@ also tells Gymnasium's vector utilities how to batch and share the two.
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from ctypes import c_uint8
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,8 @@ from gymnasium.vector.utils import (
 
 from thinkedit.envs.protocol import is_unicode
 from thinkedit.types import RGB
+
+T = TypeVar("T")
 
 _SAMPLE_LENGTH = 64  # longest sampled text
 _SAMPLE_SIDE = 32  # longest side of a sampled image
@@ -174,16 +176,6 @@ def _write_text(space: UnicodeText, index: int, value: str, shared_memory: Any) 
     _write(_slot(space, shared_memory, index), (data.size, 0), data)
 
 
-@read_from_shared_memory.register(UnicodeText)
-def _read_texts(space: UnicodeText, shared_memory: Any, n: int = 1) -> tuple[str, ...]:
-    texts = []
-    for index in range(n):
-        slot = _slot(space, shared_memory, index)
-        size = int(slot[:_HEADER].view(np.uint32)[0])
-        texts.append(slot[_HEADER : _HEADER + size].tobytes().decode("utf-8"))
-    return tuple(texts)
-
-
 @write_to_shared_memory.register(ImageSpace)
 def _write_image(space: ImageSpace, index: int, value: RGB, shared_memory: Any) -> None:
     if not space.contains(value):
@@ -191,12 +183,46 @@ def _write_image(space: ImageSpace, index: int, value: RGB, shared_memory: Any) 
     _write(_slot(space, shared_memory, index), value.shape[:2], np.ascontiguousarray(value).reshape(-1))
 
 
+class SharedBatch(Sequence[T]):
+    """The environments' values in shared memory, read afresh at each access.
+
+    `AsyncVectorEnv` reads its batch once, when it is made, and afterwards hands out deep copies of
+    that: right for arrays, which are views of the memory, and wrong for anything else. So this is a
+    view too, and a deep copy of it is an ordinary tuple of what the memory holds now.
+    """
+
+    def __init__(self, read: Callable[[int], T], n: int) -> None:
+        self._read, self._n = read, n
+
+    def __len__(self) -> int:
+        return self._n
+
+    def __getitem__(self, index: Any) -> Any:
+        return tuple(self._read(k) for k in range(self._n))[index]
+
+    def __repr__(self) -> str:
+        return f"SharedBatch{tuple(self)!r}"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> tuple[T, ...]:
+        return tuple(self[:])
+
+
+@read_from_shared_memory.register(UnicodeText)
+def _read_texts(space: UnicodeText, shared_memory: Any, n: int = 1) -> SharedBatch[str]:
+    def read(index: int) -> str:
+        slot = _slot(space, shared_memory, index)
+        size = int(slot[:_HEADER].view(np.uint32)[0])
+        return slot[_HEADER : _HEADER + size].tobytes().decode("utf-8")
+
+    return SharedBatch(read, n)
+
+
 @read_from_shared_memory.register(ImageSpace)
-def _read_images(space: ImageSpace, shared_memory: Any, n: int = 1) -> tuple[RGB, ...]:
-    images = []
-    for index in range(n):
+def _read_images(space: ImageSpace, shared_memory: Any, n: int = 1) -> SharedBatch[RGB]:
+    def read(index: int) -> RGB:
         slot = _slot(space, shared_memory, index)
         height, width = (int(side) for side in slot[:_HEADER].view(np.uint32))
         # Copied: the worker writes the next step into the same slot.
-        images.append(slot[_HEADER : _HEADER + height * width * 3].reshape(height, width, 3).copy())
-    return tuple(images)
+        return slot[_HEADER : _HEADER + height * width * 3].reshape(height, width, 3).copy()
+
+    return SharedBatch(read, n)
