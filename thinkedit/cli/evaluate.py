@@ -50,9 +50,6 @@ def rollout(
     config: options.Config = "demo",
     overrides: options.Overrides = None,
     episodes: Annotated[int, typer.Option("--episodes", "-n", min=1, help="How many to play.")] = 3,
-    sheet: Annotated[
-        Path | None, typer.Option("--sheet", help="Also draw them into this PNG.", show_default=False)
-    ] = None,
 ) -> None:
     """Play a few held-out episodes and print every critique and verdict."""
     import asyncio
@@ -76,8 +73,3 @@ def rollout(
         played = sorted(TrajectoryStore(Path(folder) / arm).read(), key=lambda episode: episode.seed)
         for episode in played:
             print_episode(episode)
-        if sheet:
-            from thinkedit.cli.show import contact_sheet
-
-            contact_sheet(played, sheet)
-            typer.echo(f"drawn: {sheet}", err=True)
