@@ -95,8 +95,8 @@ def _page(summaries: Sequence[Summary], figure: str) -> str:
             ["thinker", "well-formed", "accepted", "edits", "critic error", "best constant", "reading"],
             [_reply_row(summaries, arm) for arm in arms if arm != "single_edit"],
         ),
-        "Means over seeds. Critic error: mean |predicted − judged| over both axes on the first edits, which all "
-        "thinkers saw alike. Reading: share of what `<think>` says about the pictures that is so.",
+        "Means over seeds. Critic error: mean |predicted − judged| over both axes on the first edits, "
+        "which all thinkers saw alike. Reading: share of what `<think>` says about the pictures that is so.",
         "## Checks",
         _table(["check", "target", *(f"seed {seed}" for seed in seeds)], _check_rows(summaries)),
         "## Time",
@@ -221,16 +221,15 @@ def _figure(summaries: Sequence[Summary]) -> str:
             y = middle + (j - (len(summaries) - 1) / 2) * 18
             low, high = overall["low"], overall["high"]
             if low is not None:
-                parts.append(
-                    f'<line class="ci {arm}" x1="{x_of(low):.1f}" x2="{x_of(high):.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
-                )
+                ends = f'x1="{x_of(low):.1f}" x2="{x_of(high):.1f}" y1="{y:.1f}" y2="{y:.1f}"'
+                parts.append(f'<line class="ci {arm}" {ends}/>')
             parts.append(
                 f'<circle class="{arm}" cx="{x_of(overall["mean"]):.1f}" cy="{y:.1f}" r="4.5">'
                 f"<title>{label(arm)}, seed {summary['seed']}: {_interval(overall)}</title></circle>"
             )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
-        f'font-family="Inter, system-ui, sans-serif" role="img" aria-label="Overall score by thinker and seed">'
+        f'font-family="Inter, system-ui, sans-serif" role="img" aria-label="Overall score by thinker">'
         f"<style>{_FIGURE_STYLE}</style>{''.join(parts)}</svg>\n"
     )
 
