@@ -5,12 +5,15 @@ Nothing here speaks of instructions, edits, scores or replies: a base policy has
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
 
+from thinkedit.configs.schema import ProtocolConfig
 from thinkedit.envs.protocol import Protocol
+from thinkedit.envs.world.experts import corpus
 from thinkedit.envs.world.instructions import (
     EXTREMES,
     KEEP_CLAUSES,
@@ -20,6 +23,7 @@ from thinkedit.envs.world.instructions import (
     odd_one_out,
     refer,
 )
+from thinkedit.envs.world.judge import Status
 from thinkedit.envs.world.scene import (
     CELLS,
     COLOURS,
@@ -81,40 +85,27 @@ def both(scenes: tuple[Scene, Scene]) -> tuple[str, str]:
 
 
 def vocabulary() -> Iterator[str]:
-    """Texts that hold every word of the world, of the brief protocol and of the questions."""
-    yield from (f"{a} {b} {a}" for a, b in product((*COLOURS, *SHAPES, *SIZES), ("a", "an", "the", "and")))
-    yield from (f"{cell}: at {cell}, to {cell} in the {cell}" for cell in CELLS)
-    yield from (f"{cell} {size} {colour}" for cell, size, colour in product(CELLS, SIZES, COLOURS))
-    yield from (f"{verb} it, please {verb} the shape" for verbs in VERBS.values() for verb in verbs)
-    yield from (f"the {extreme} shape" for extreme in EXTREMES)
+    """Texts that hold every word of the world, of its experts, of the brief protocol and of the questions."""
     yield "system\nuser\nassistant\n"
-    yield "the odd one out, the object in into with for by to. it! is? on of from here as was not no yes"
-    yield from (f"it, {clause}. {clause}" for clause in (*KEEP_CLAUSES, *STYLE_CLAUSES))
-    yield "both pictures; nothing, nothing differs. none, none; noise, noise. smudged smudged"
-    yield (
-        "source: source. edited: edited; target: target. edit: harm. goal: happened. wanted: now. means: done. "
-        "done. partly. wrong. unchanged. damaged changed became gone new missing kept clean noisy harmed "
-        "instead only asked should be but still other others object objects stays"
+    yield from (f"{cell} {size} {colour}" for cell, size, colour in product(CELLS, SIZES, COLOURS))
+    yield from (f"{a}: {a}, an {a}; the {b}. {b}?" for a, b in product((*COLOURS, *SHAPES, *SIZES), CELLS))
+    yield from (f"{verb} it, please {verb} the shape" for verbs in VERBS.values() for verb in verbs)
+    yield from (f"the {extreme} object" for extreme in EXTREMES)
+    yield from (f"it, {clause}." for clause in (*KEEP_CLAUSES, *STYLE_CLAUSES))
+    yield from (f"edit: {status.value}" for status in Status)
+    yield "the odd one out in by for with into! harm: stray, none; and is not no yes"
+    protocol = Protocol(ProtocolConfig(template="brief"))
+    picture = render(Scene(()))
+    yield protocol.render_text(
+        Observation(source=picture, edited=picture, instruction="it", prompt="it", turn=0, turns_left=1)
     )
-    yield "\n".join(f"{number}" for number in range(11))
-    protocol = Protocol()
-    yield from (
-        protocol.format_reply(Critique(think="it", scores=Scores(a, a), answer="it")) for a in range(11)
-    )
-    yield Protocol(replace(protocol.cfg, template="brief")).render_text(_observation())
-    rng = random.Random("looking/vocabulary")
-    for _ in range(300):
-        scenes = _pair(rng)
-        for question, answer in (both(scenes), *(_other(scenes, rng) for _ in range(3))):
+    marks = range(11)
+    yield from (protocol.format_reply(Critique("it", Scores(mark, mark), "it")) for mark in marks)
+    yield from corpus(random.Random("looking/vocabulary"), 400)
+    for sample in itertools.islice(looking(0, "vocabulary"), 400):
+        for question, answer in sample.rounds:
             yield question
             yield answer
-
-
-def _observation() -> Observation:
-    picture = render(Scene(()))
-    return Observation(
-        source=picture, edited=picture, instruction="it", prompt="it", turn=0, turns_left=1
-    )
 
 
 def _sample(scenes: tuple[Scene, Scene], rounds: list[tuple[str, str]]) -> LookSample:
@@ -154,7 +145,11 @@ def _changed(scene: Scene, rng: random.Random) -> Scene:
     change = rng.choice(("colour", "shape", "both", "size", "cell", "gone", "new"))
     if change == "new" or not items:
         look = Item(
-            rng.choice(free), rng.choice(SIZES), rng.choice(COLOURS), rng.choice(SHAPES), rng.randrange(JITTERS)
+            rng.choice(free),
+            rng.choice(SIZES),
+            rng.choice(COLOURS),
+            rng.choice(SHAPES),
+            rng.randrange(JITTERS),
         )
         return Scene.of([*items, look])
     item = items.pop(rng.randrange(len(items)))

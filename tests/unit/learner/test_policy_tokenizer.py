@@ -12,7 +12,6 @@ from thinkedit.envs.world.instructions import EXTREMES, KEEP_CLAUSES, OPERATIONS
 from thinkedit.envs.world.scene import CELLS, COLOURS, SHAPES, SIZES
 from thinkedit.learner.policy import tokenizer as tokens
 
-
 TOKENIZER = tokens.build_tokenizer(looking.vocabulary())
 
 
@@ -25,7 +24,9 @@ def test_any_unicode_text_survives_a_round_trip(text: str) -> None:
     assert TOKENIZER.decode(encode(text)) == text
 
 
-@given(st.lists(st.sampled_from([*tokens.SPECIAL, *tokens.REPLY_TAGS, "red", " star", "\n", "é"]), max_size=12))
+@given(
+    st.lists(st.sampled_from([*tokens.SPECIAL, *tokens.REPLY_TAGS, "red", " star", "\n", "é"]), max_size=12)
+)
 def test_tags_and_control_tokens_amid_text_survive_a_round_trip(parts: list[str]) -> None:
     assert TOKENIZER.decode(encode("".join(parts))) == "".join(parts)
 
@@ -67,7 +68,10 @@ def test_template_writes_turns_and_pictures_as_qwen3_vl_does() -> None:
     text = TOKENIZER.apply_chat_template(
         [
             {"role": "system", "content": "be kind"},
-            {"role": "user", "content": [{"type": "image"}, {"type": "image"}, {"type": "text", "text": "hi"}]},
+            {
+                "role": "user",
+                "content": [{"type": "image"}, {"type": "image"}, {"type": "text", "text": "hi"}],
+            },
             {"role": "assistant", "content": "yes"},
             {"role": "user", "content": "and?"},
         ],

@@ -98,9 +98,7 @@ class Packer:
 
     def questions(self, samples: Sequence[LookSample]) -> Batch:
         """First questions only, padded on the left, ready to generate from."""
-        rows = [
-            self._encode(self.prompt(len(sample.pictures), sample.rounds[0][0])) for sample in samples
-        ]
+        rows = [self._encode(self.prompt(len(sample.pictures), sample.rounds[0][0])) for sample in samples]
         pictures = [picture for sample in samples for picture in sample.pictures]
         return self._pack(rows, rows, pictures, torch.empty(0), left=True)
 

@@ -61,7 +61,8 @@ class Reading:
 
 @dataclass(slots=True)
 class PretrainLog:
-    """rows: step, seconds, loss in nats a token, cell loss in nats a cell, learning-rate factor."""
+    """rows: every `log_every` steps, the step, seconds, learning-rate factor, and means since the row
+    before: loss in nats a token, cell loss in nats a cell."""
 
     rows: list[dict[str, float]] = field(default_factory=list)
     reading: Reading | None = None
@@ -76,7 +77,7 @@ def pretrain(
     config: PretrainConfig,
     on_log: Callable[[dict[str, float]], None] = lambda row: None,
 ) -> PretrainLog:
-    """Trains `model` in place on `samples`; Muon for hidden matrices, AdamW for the rest, bfloat16 compute."""
+    """Trains `model` in place: Muon for hidden matrices, AdamW for the rest, bfloat16 compute."""
     torch.manual_seed(config.seed)
     packer = Packer(model, processor)
     cells = CellLoss(model, config.cell_kinds)
@@ -84,6 +85,7 @@ def pretrain(
     peaks = [[group["lr"] for group in optimiser.param_groups] for optimiser in optimisers]
     batches = _like_lengths(samples, config.batch_size, random.Random(config.seed))
     log = PretrainLog()
+    recent: list[dict[str, float]] = []
     began = time.monotonic()
     model.train()
     with batched_vision(model), _plain_attention(model):
@@ -116,15 +118,18 @@ def pretrain(
                 "lr_factor": factor,
             }
             on_log(row)
+            recent.append(row)
             if log.steps % config.log_every == 0:
-                log.rows.append(row)
+                means = {key: sum(r[key] for r in recent) / len(recent) for key in ("loss", "cell_loss")}
+                log.rows.append(row | means)
+                recent.clear()
     model.eval()
     log.seconds = time.monotonic() - began
     return log
 
 
 def answer_loss(model: Qwen3VLForConditionalGeneration, batch: Batch) -> Tensor:
-    """Mean cross-entropy of the answers' tokens, in nats: the model's own loss, logits made only where needed."""
+    """The model's own loss, mean nats a token of the answers; logits are made only where needed."""
     hidden = model.model(**batch.inputs, use_cache=False).last_hidden_state[:, :-1]
     labels = batch.labels[:, 1:]
     told = labels != IGNORE
@@ -174,11 +179,12 @@ def batched_vision(model: Qwen3VLForConditionalGeneration) -> Iterator[None]:
     convolution whose kernel equals its stride, that is a matrix product.
     """
 
-    def embed(self: nn.Module, hidden_states: Tensor) -> Tensor:
-        return F.linear(hidden_states, self.proj.weight.flatten(1), self.proj.bias)
+    def embed(self: Any, hidden_states: Tensor) -> Tensor:
+        cut: Tensor = F.linear(hidden_states, self.proj.weight.flatten(1), self.proj.bias)
+        return cut
 
     def attend(
-        self: nn.Module,
+        self: Any,
         hidden_states: Tensor,
         cu_seqlens: Tensor,
         position_embeddings: tuple[Tensor, Tensor],
@@ -196,7 +202,8 @@ def batched_vision(model: Qwen3VLForConditionalGeneration) -> Iterator[None]:
         return out
 
     visual = model.model.visual
-    parts = [(visual.patch_embed, embed), *((block.attn, attend) for block in visual.blocks)]
+    parts: list[tuple[nn.Module, Callable[..., Tensor]]] = [(visual.patch_embed, embed)]
+    parts += [(block.attn, attend) for block in visual.blocks]
     for module, forward in parts:
         module.forward = MethodType(forward, module)
     try:
@@ -220,7 +227,7 @@ def _plain_attention(model: Qwen3VLForConditionalGeneration) -> Iterator[None]:
 def _like_lengths(
     samples: Iterator[LookSample], size: int, rng: random.Random, window: int = 8
 ) -> Iterator[list[LookSample]]:
-    """Batches of samples of about one length, so that little is padding; `window` batches are sorted at once."""
+    """Batches of samples of about one length, so that little is padding; sorts `window` batches at once."""
     while drawn := list(itertools.islice(samples, size * window)):
         drawn.sort(key=lambda sample: sum(len(q) + len(a) for q, a in sample.rounds))
         batches = [drawn[at : at + size] for at in range(0, len(drawn), size)]
@@ -231,7 +238,8 @@ def _like_lengths(
 def _optimisers(
     model: Qwen3VLForConditionalGeneration, cells: CellLoss, config: PretrainConfig
 ) -> list[torch.optim.Optimizer]:
-    hidden, rest = [], []
+    hidden: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         inner = parameter.ndim == 2 and "embed" not in name and "lm_head" not in name
         (hidden if inner else rest).append(parameter)
@@ -258,9 +266,7 @@ def answers(
     told: list[str] = []
     for at in range(0, len(samples), batch_size):
         batch = packer.questions(samples[at : at + batch_size])
-        ids = model.generate(
-            **batch.inputs, do_sample=False, temperature=None, top_p=None, top_k=None, max_new_tokens=max_new_tokens
-        )
+        ids = model.generate(**batch.inputs, do_sample=False, max_new_tokens=max_new_tokens)
         new = ids[:, batch.inputs["input_ids"].shape[1] :]
         told += processor.tokenizer.batch_decode(new, skip_special_tokens=True)
     return told
@@ -300,6 +306,8 @@ def write_card(
         "second": "second picture described exactly",
         "grounding": "object found by a phrase",
     }
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    words = model.config.text_config.vocab_size
     lines = [
         "---",
         "license: apache-2.0",
@@ -313,9 +321,10 @@ def write_card(
         "Qwen3-VL stands for a real run, so that fine-tuning has the same work to do.",
         "",
         f"- made by `{command}`",
-        f"- parameters: {sum(p.numel() for p in model.parameters()):,}; float32; head not tied to the embedding",
-        f"- vocabulary: {model.config.text_config.vocab_size} tokens; a picture is 9 visual tokens, one a cell",
-        f"- training: {log.steps} steps of {config.batch_size} samples in {log.seconds:.0f} s, seed {config.seed}",
+        f"- parameters: {parameters:,}; float32; head not tied to the embedding",
+        f"- vocabulary: {words} tokens; a picture is 9 visual tokens, one a cell",
+        f"- training: {log.steps} steps of {config.batch_size} samples in {log.seconds:.0f} s,"
+        f" seed {config.seed}",
         "",
         f"| on {config.held_out} held-out samples each, greedy, exact match | share |",
         "|---|---|",
