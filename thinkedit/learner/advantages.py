@@ -7,9 +7,10 @@ subtract any baseline b[i,t] that does not depend on what member i did from turn
 that (RLOO: Kool et al. 2019, Ahmadian et al. 2024); GRPO's group mean, which holds the member
 itself, differs from it by the factor (n - 1) / n only when all members have the same number of turns.
 
-Episodes may differ in length, since the thinker decides when to stop. Normalising rewards per turn
-index over the members that got so far is then biased: a member that goes on pays a baseline that one
-that stops does not, so the baseline depends on the very choice it should judge.
+Episodes may differ in length, since the thinker decides when to stop. Summing rewards that were
+normalised per turn index over the members that got so far is then biased: a member that goes on pays
+the later turns' baselines, one that stops does not, so the baseline of the earlier turn depends on the
+very choice it should judge.
 `tests/unit/learner/test_unbiased.py` shows both by enumeration.
 
 Failures: an episode with any invalid turn leaves its group altogether, earlier turns too, because
@@ -162,31 +163,35 @@ def estimate(rows: Rows, config: AdvantageConfig) -> tuple[Floats, Diagnostics]:
 
 
 def turn(rows: Rows, gamma: float) -> Floats:
-    """Return-to-go against siblings in the same state, else against all siblings. Unbiased.
+    """Return-to-go against what others had to go from the nearest comparable place. Unbiased.
 
-    The baseline of member i at turn t is the mean of G[j,t] over the siblings j != i that face the
-    same state at turn t, where there are any (always at turn 0). Otherwise it is the mean over *all*
-    siblings, those that ended before t counting 0, which is what they still earned. Both depend
-    on the siblings and on the state that i is in, never on what i chooses there, to go on included.
+    The baseline of member i at turn t is the mean of G[j,t] over the others j != i that are nearest:
+
+    1. siblings in the same state at turn t (always there at turn 0);
+    2. else siblings that reached turn t at all;
+    3. else rows of the whole batch at turn t (other tasks, but the same stage);
+    4. else 0.
+
+    Who these others are and what they earned depends on them and on the state that i is in, never on
+    what i chooses there, so each term of the gradient keeps its expectation. Only baselines of turn t
+    itself are subtracted: an earlier turn is credited with the plain return, so going on is worth
+    exactly what it earns.
     """
-    episode, group = _codes(rows.episode), _codes(rows.group)
-    to_go = _return_to_go(rows, episode, gamma)
-
-    alike = _alike(rows)
-    others = _sums(alike, np.ones(len(rows)))[alike] - 1
-    same_state = (_sums(alike, to_go)[alike] - to_go) / np.maximum(others, 1)
-
-    group_turn = _codes(np.stack([group, rows.turn], axis=1))
-    siblings = _sums(group, rows.turn == 0)[group] - 1  # every episode has one turn 0
-    all_siblings = (_sums(group_turn, to_go)[group_turn] - to_go) / siblings
-    baseline: Floats = np.where(others > 0, same_state, all_siblings)
+    to_go = _return_to_go(rows, _codes(rows.episode), gamma)
+    baseline = np.zeros(len(rows))
+    by_group_turn = np.stack([_codes(rows.group), rows.turn], axis=1)
+    for place in (_codes(rows.turn), _codes(by_group_turn), _alike(rows)):  # from far to near
+        others = _sums(place, np.ones(len(rows)))[place] - 1
+        mean = (_sums(place, to_go)[place] - to_go) / np.maximum(others, 1)
+        baseline = np.where(others > 0, mean, baseline)
     return to_go - baseline
 
 
 def episode(rows: Rows, gamma: float) -> Floats:
-    """The whole return against the siblings' mean, the same for every turn. Unbiased, but noisier.
+    """The whole return against the siblings' mean, the same for every turn. Unbiased.
 
-    A turn is also credited with what was earned before it, which is noise of mean zero.
+    A turn is also credited with what was earned before it, which is noise of mean zero, but its
+    baseline always has all siblings.
     """
     codes = _codes(rows.episode)
     returns = _sums(codes, rows.reward * gamma ** rows.turn.astype(np.float64))
