@@ -10,7 +10,7 @@ import asyncio
 import json
 import random
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -103,7 +103,6 @@ def make_run(
     tasks: int = 24,
     steps: int = 4,
     overrides: tuple[str, ...] = (),
-    metrics: Mapping[str, Any] | None = None,
 ) -> RunFolder:
     """A finished run: two experts stand in for the thinker before and after training."""
     config = load_config("demo", [f"eval.tasks={tasks}", "eval.bootstrap=200", *overrides])
@@ -123,15 +122,9 @@ def make_run(
         with TrajectoryStore(run.arm(arm), writer=arm) as store:
             for episode in play(tasks, split="test", config=config, **options):
                 store.append(episode)
-    run.metrics.mkdir()
-    lines = (
-        {
-            "step": step,
-            "data": {"training/rollout_probs_diff_max": 1e-6 * step, "timing_s/gen": 2.0, **(metrics or {})},
-        }
-        for step in range(1, steps + 1)
-    )
-    (run.metrics / "grpo.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    lines = ({"step": step, "gap/prob_max": 1e-6 * step, "timing_s/gen": 2.0} for step in range(1, steps + 1))
+    run.metrics("grpo").parent.mkdir(exist_ok=True)
+    run.metrics("grpo").write_text("".join(json.dumps(line) + "\n" for line in lines))
     run.add_seconds("sft", 12.0)
     run.add_seconds("grpo", 34.5)
     return run

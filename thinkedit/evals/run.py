@@ -35,17 +35,16 @@ class RunFolder:
     @property
     def trajectories(self) -> Path:
         """Store of the episodes that GRPO trained on."""
-        return self.root / "trajectories"
+        return self.root / "grpo" / "trajectories"
 
     @property
     def evaluation(self) -> Path:
         """One store of held-out episodes per arm, in a folder of the arm's name."""
         return self.root / "evaluation"
 
-    @property
-    def metrics(self) -> Path:
-        """`sft*.jsonl` and `grpo*.jsonl`, as verl's file logger writes them."""
-        return self.root / "metrics"
+    def metrics(self, phase: str) -> Path:
+        """A line of JSON per step of a phase ("sft", "grpo"): {"step": 7, "actor/kl_loss": 0.1, …}."""
+        return self.root / phase / "metrics.jsonl"
 
     @property
     def phases(self) -> Path:
@@ -82,14 +81,11 @@ class RunFolder:
     def steps(self, phase: str) -> list[dict[str, Any]]:
         """Metrics of one phase, a mapping per step with "step" in it, in order of steps.
 
-        A resumed run adds a file (`grpo-2.jsonl`); where two hold one step, the newer file wins.
+        A run that resumed from a checkpoint has some steps twice; the later line wins.
         """
-        files = sorted(self.metrics.glob(f"{phase}*.jsonl"), key=lambda path: path.stat().st_mtime_ns)
-        merged: dict[int, dict[str, Any]] = {}
-        for file in files:
-            for step, data in _read_jsonl(file):
-                merged.setdefault(step, {"step": step}).update(data)
-        return [merged[step] for step in sorted(merged)]
+        file = self.metrics(phase)
+        merged = dict(_read_jsonl(file)) if file.is_file() else {}
+        return [{"step": step} | merged[step] for step in sorted(merged)]
 
     def seconds(self) -> dict[str, float]:
         """Wall seconds by phase of the run, in the order the phases ran."""
@@ -132,9 +128,12 @@ def _read_jsonl(path: Path) -> list[tuple[int, dict[str, Any]]]:
     for number, line in enumerate(lines, start=1):
         try:
             record = json.loads(line)
-            records.append((int(record["step"]), dict(record["data"])))
-        except (ValueError, KeyError, TypeError) as error:
+            # verl's own file logger keeps the figures one level down.
+            records.append((int(record.pop("step")), dict(record.get("data", record))))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             if number == len(lines):
                 break  # a writer that was killed, or is at work, leaves half a last line
-            raise DataError(f'{path}, line {number}: not {{"step": n, "data": {{…}}}} ({error})') from error
+            raise DataError(
+                f'{path}, line {number}: not {{"step": n, "name": value, …}} ({error})'
+            ) from error
     return records

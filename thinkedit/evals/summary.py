@@ -25,7 +25,7 @@ from thinkedit.types import End, Episode, Outcome, Turn
 SCHEMA = 1
 SINGLE_EDIT = "single_edit"
 LEARNING = (SINGLE_EDIT, "sft", "grpo")  # the line of progress, each compared with the one before
-GAP = "training/rollout_probs_diff_max"
+GAP = "gap/prob_max"
 TARGETS = {"sft_gain": 1.0, "grpo_gain": 1.5, "format": 0.98, "reading": 0.95, "gap": 1e-3}
 
 ReadingFidelity = Callable[[Episode], float | None]
@@ -166,7 +166,9 @@ def checks(summary: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     add("rescored_difference", difference, difference == 0, "0")
     gap = summary["training"]["probability_gap"]
     if gap is not None:
-        add("probability_gap", gap["largest"], gap["largest"] < TARGETS["gap"], "below 0.001")
+        everywhere = gap["unmeasured_steps"] == 0
+        holds = everywhere and gap["largest"] < TARGETS["gap"]
+        add("probability_gap", gap["largest"], holds, "below 0.001 at every step")
     return found
 
 
@@ -227,9 +229,9 @@ def _training(run: RunFolder) -> dict[str, Any]:
     gaps = [(row[GAP], row["step"]) for row in steps if row.get(GAP) is not None]
     gap = None
     if gaps:
-        # A NaN gap must not hide behind smaller numbers.
+        # A NaN must not hide behind smaller numbers, nor a step behind those that were measured.
         largest, step = max(gaps, key=lambda pair: math.inf if math.isnan(pair[0]) else pair[0])
-        gap = {"largest": largest, "step": step, "steps": len(gaps)}
+        gap = {"largest": largest, "step": step, "unmeasured_steps": len(steps) - len(gaps)}
     phases: dict[str, float] = defaultdict(float)
     for row in steps:
         for name, value in row.items():

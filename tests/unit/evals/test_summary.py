@@ -117,7 +117,7 @@ def test_a_runs_summary_holds_what_the_issue_asks_for(run: RunFolder) -> None:
     assert summary["rescored"]["largest_difference"] == 0.0
     assert summary["rescored"]["turns"] > 50
     assert summary["arms"]["grpo"]["reading_fidelity"]["mean"] == 1.0
-    assert summary["training"]["probability_gap"] == {"largest": 4e-6, "step": 4, "steps": 4}
+    assert summary["training"]["probability_gap"] == {"largest": 4e-6, "step": 4, "unmeasured_steps": 0}
     assert summary["training"]["seconds"] == {"gen": 8.0}
     assert summary["seconds"] == {"sft": 12.0, "grpo": 34.5}
     assert summary["checks"]["grpo_above_sft"]["holds"]
@@ -138,16 +138,16 @@ def test_a_forged_total_shows_in_the_checks(run: RunFolder, tmp_path: Path) -> N
     assert not summarise_run(forged)["checks"]["rescored_difference"]["holds"]
 
 
-def test_a_gap_that_is_no_number_is_not_hidden(run: RunFolder, tmp_path: Path) -> None:
+@pytest.mark.parametrize("line", ['{"step": 5, "gap/prob_max": NaN}', '{"step": 5, "loss": 1.0}'])
+def test_a_gap_that_was_not_measured_is_not_hidden(run: RunFolder, tmp_path: Path, line: str) -> None:
     shutil.copytree(run.root, tmp_path / "run")
     folder = RunFolder(tmp_path / "run")
-    with (folder.metrics / "grpo.jsonl").open("a") as file:
-        file.write('{"step": 5, "data": {"training/rollout_probs_diff_max": NaN}}\n')
+    with folder.metrics("grpo").open("a") as file:
+        file.write(line + "\n")
     summary = summarise_run(folder)
-    assert summary["training"]["probability_gap"]["step"] == 5
     assert not summary["checks"]["probability_gap"]["holds"]
-    write_json(folder.summary, summary)
-    assert json.loads(folder.summary.read_text())["training"]["probability_gap"]["largest"] is None
+    write_json(folder.summary, summary)  # strict JSON, which has no NaN
+    assert json.loads(folder.summary.read_text())["training"]["steps"] == 5
 
 
 def test_what_is_no_finished_run_is_refused(run: RunFolder, tmp_path: Path) -> None:
@@ -158,19 +158,16 @@ def test_what_is_no_finished_run_is_refused(run: RunFolder, tmp_path: Path) -> N
         summarise_run(RunFolder(tmp_path / "run"))
 
 
-def test_metrics_of_a_resumed_run_are_joined_and_half_a_line_is_skipped(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
-    folder.metrics.mkdir()
-    first = '{"step": 1, "data": {"a": 1}}\n{"step": 2, "data": {"a": 2, "b": 5}}\n{"step": 3, "da'
-    (folder.metrics / "grpo.jsonl").write_text(first)
-    (folder.metrics / "grpo-2.jsonl").write_text('{"step": 2, "data": {"a": 20}}\n')
-    import os
-
-    os.utime(folder.metrics / "grpo.jsonl", (1, 1))
-    assert folder.steps("grpo") == [{"step": 1, "a": 1}, {"step": 2, "a": 20, "b": 5}]
-    (folder.metrics / "grpo.jsonl").write_text(first + "\n" + '{"step": 4, "data": {}}\n')
-    with pytest.raises(DataError, match=r"grpo\.jsonl, line 3"):
+def test_a_step_that_ran_again_counts_once_and_half_a_line_is_skipped(tmp_path: Path) -> None:
+    folder, file = RunFolder(tmp_path), RunFolder(tmp_path).metrics("grpo")
+    file.parent.mkdir()
+    lines = '{"step": 2, "a": 2}\n{"step": 1, "data": {"a": 1}}\n{"step": 2, "a": 20}\n{"step": 3, "a'
+    file.write_text(lines)
+    assert folder.steps("grpo") == [{"step": 1, "a": 1}, {"step": 2, "a": 20}]
+    file.write_text(lines + '\n{"step": 4}\n')
+    with pytest.raises(DataError, match=r"metrics\.jsonl, line 4"):
         folder.steps("grpo")
+    assert folder.steps("sft") == []
 
 
 def test_phases_add_up_when_resumed(tmp_path: Path) -> None:

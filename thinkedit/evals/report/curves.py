@@ -34,9 +34,21 @@ def learning_figures(run: RunFolder) -> list[Figure]:
     """Reward, score, format, critic (from the episodes); KL, gap, entropy, length (from the metrics)."""
     figures = _episode_figures(TrajectoryStore(run.trajectories))
     steps = run.steps("grpo")
+    for row in steps:
+        if row.get("advantage/groups"):
+            idle = row["advantage/groups_too_few"] + row["advantage/groups_no_variance"]
+            row["groups that teach"] = 1 - idle / row["advantage/groups"]
     figures += [
         figure
         for figure in (
+            _metric(
+                steps,
+                "Groups that teach",
+                ("groups that teach",),
+                note="share with unequal valid siblings",
+                low=0.0,
+                high=1.0,
+            ),
             _metric(steps, "KL to the SFT model", ("actor/kl_loss", "actor/reward_kl_penalty"), low=0.0),
             _metric(
                 steps,
@@ -50,7 +62,9 @@ def learning_figures(run: RunFolder) -> list[Figure]:
             ),
             _metric(steps, "Entropy", ("actor/entropy", "actor/entropy_loss"), note="nats per token"),
             _metric(steps, "Gradient norm", ("actor/grad_norm",), low=0.0),
-            _metric(steps, "Reply length", ("response_length/mean",), note="tokens", low=0.0),
+            _metric(
+                steps, "Reply length", ("reply/tokens/mean", "response_length/mean"), note="tokens", low=0.0
+            ),
         )
         if figure is not None
     ]
