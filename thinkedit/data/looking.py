@@ -37,26 +37,30 @@ from thinkedit.envs.world.scene import (
     spoil,
 )
 from thinkedit.envs.world.sprites import render
+from thinkedit.envs.world.tasks import split_of
 from thinkedit.learner.policy.samples import LookSample
 from thinkedit.types import Critique, Observation, Scores
 
 DESCRIBE_BOTH = "describe both pictures"
 PICTURES = ("first", "second")
 
+LEARNED_SPLITS, HELD_OUT_SPLITS = ("sft", "train"), ("val", "test")
+"""By the scenes' own split, as tasks have it: the base has seen no picture that tasks of the others show."""
+
 _KINDS = {kind: 1 + k for k, kind in enumerate(product(SIZES, COLOURS, SHAPES, (False, True)))}
 KINDS = 1 + len(_KINDS)
 """What a cell may hold: nothing (0), or an object by size, colour, shape and smudge."""
 
 
-def looking(seed: int, split: str = "train") -> Iterator[LookSample]:
-    """Endless samples, a function of seed and split.
+def looking(seed: int, stream: str = "train") -> Iterator[LookSample]:
+    """Endless samples, a function of seed and stream, of scenes from the splits "sft" and "train" only.
 
     About six in ten first questions ask to describe both pictures; the rest find an object by a
     phrase, name what lies in a cell, or list what differs. Half the samples ask a second question.
     """
-    rng = random.Random(f"looking/{split}/{seed}")
+    rng = random.Random(f"looking/{stream}/{seed}")
     while True:
-        scenes = _pair(rng)
+        scenes = _pair(rng, LEARNED_SPLITS)
         rounds = [both(scenes) if rng.random() < 0.6 else _other(scenes, rng)]
         if rng.random() < 0.5:
             rounds.append(_other(scenes, rng))
@@ -64,18 +68,18 @@ def looking(seed: int, split: str = "train") -> Iterator[LookSample]:
 
 
 def reading_test(seed: int = 0) -> Iterator[LookSample]:
-    """Held-out samples that each ask to describe both pictures; the answer is `both`'s."""
+    """Samples of held-out scenes that each ask to describe both pictures."""
     rng = random.Random(f"looking/reading/{seed}")
     while True:
-        scenes = _pair(rng)
+        scenes = _pair(rng, HELD_OUT_SPLITS)
         yield _sample(scenes, [both(scenes)])
 
 
 def grounding_test(seed: int = 0) -> Iterator[LookSample]:
-    """Held-out samples that each ask for the object that a phrase points at."""
+    """Samples of held-out scenes that each ask for the object that a phrase points at."""
     rng = random.Random(f"looking/grounding/{seed}")
     while True:
-        scenes = _pair(rng)
+        scenes = _pair(rng, HELD_OUT_SPLITS)
         yield _sample(scenes, [_find(scenes, rng)])
 
 
@@ -124,18 +128,19 @@ def _cells(scene: Scene) -> tuple[int, ...]:
     return tuple(kinds)
 
 
-def _pair(rng: random.Random) -> tuple[Scene, Scene]:
+def _pair(rng: random.Random, splits: tuple[str, ...]) -> tuple[Scene, Scene]:
     """A scene, seldom spoilt, and one that mostly differs from it in a few things."""
-    first = sample_scene(rng, counts=(1, 2, 3, 3, 4, 4, 5))
-    second = first
-    for _ in range(rng.choice((0, 1, 1, 2, 2, 3))):
-        second = _changed(second, rng)
-    if rng.random() < 0.1:
-        second = sample_scene(rng, counts=(0, 2, 3, 4, 5))
-    second = spoil(second, rng, smudge=0.15, noise=0.25)
-    if rng.random() < 0.15:
-        first = spoil(first, rng)
-    return first, second
+    while True:
+        first = second = sample_scene(rng, counts=(1, 2, 3, 3, 4, 4, 5))
+        for _ in range(rng.choice((0, 1, 1, 2, 2, 3))):
+            second = _changed(second, rng)
+        if rng.random() < 0.1:
+            second = sample_scene(rng, counts=(0, 2, 3, 4, 5))
+        second = spoil(second, rng, smudge=0.15, noise=0.25)
+        if rng.random() < 0.15:
+            first = spoil(first, rng)
+        if split_of(first) in splits and split_of(second) in splits:
+            return first, second
 
 
 def _changed(scene: Scene, rng: random.Random) -> Scene:

@@ -11,6 +11,7 @@ import pytest
 from thinkedit.data import looking
 from thinkedit.envs.world.scene import CELLS, describe
 from thinkedit.envs.world.sprites import read_scene
+from thinkedit.envs.world.tasks import split_of
 from thinkedit.learner.policy.samples import LookSample
 
 SAMPLES = list(itertools.islice(looking.looking(0), 400))
@@ -72,6 +73,15 @@ def test_equal_seeds_give_equal_samples_and_splits_differ() -> None:
     )
     other = itertools.islice(looking.looking(0, "val"), 20)
     assert [s.rounds for s in other] != [s.rounds for s in SAMPLES[:20]]
+
+
+def test_learned_and_held_out_pictures_share_no_scene() -> None:
+    tests = itertools.chain(
+        itertools.islice(looking.reading_test(), 20), itertools.islice(looking.grounding_test(), 20)
+    )
+    for samples, splits in ((SAMPLES, looking.LEARNED_SPLITS), (tests, looking.HELD_OUT_SPLITS)):
+        shown = {split_of(read_scene(picture).scene) for s in samples for picture in s.pictures}
+        assert shown == set(splits)
 
 
 @pytest.mark.parametrize("word", ["<think>", "<score>", "semantic", "instruction", "edit", "keep", "paint"])
