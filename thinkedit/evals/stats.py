@@ -56,7 +56,9 @@ def mean_interval(values: Floats, *, resamples: int = 2000, seed: int = 0) -> In
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval
-    return Interval(mean, float(interval.low), float(interval.high), int(sample.size))
+    # Rounding may put an end on the wrong side of the mean when all values are equal.
+    low, high = min(float(interval.low), mean), max(float(interval.high), mean)
+    return Interval(mean, low, high, int(sample.size))
 
 
 def paired_difference(
