@@ -169,8 +169,7 @@ def turn(rows: Rows, gamma: float) -> Floats:
 
     1. siblings in the same state at turn t (always there at turn 0);
     2. else siblings that reached turn t at all;
-    3. else rows of the whole batch at turn t (other tasks, but the same stage);
-    4. else 0.
+    3. else 0.
 
     Who these others are and what they earned depends on them and on the state that i is in, never on
     what i chooses there, so each term of the gradient keeps its expectation. Only baselines of turn t
@@ -180,7 +179,7 @@ def turn(rows: Rows, gamma: float) -> Floats:
     to_go = _return_to_go(rows, _codes(rows.episode), gamma)
     baseline = np.zeros(len(rows))
     by_group_turn = np.stack([_codes(rows.group), rows.turn], axis=1)
-    for place in (_codes(rows.turn), _codes(by_group_turn), _alike(rows)):  # from far to near
+    for place in (_codes(by_group_turn), _alike(rows)):  # from far to near
         others = _sums(place, np.ones(len(rows)))[place] - 1
         mean = (_sums(place, to_go)[place] - to_go) / np.maximum(others, 1)
         baseline = np.where(others > 0, mean, baseline)
