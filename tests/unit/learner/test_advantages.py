@@ -43,7 +43,14 @@ def test_turn_compares_with_siblings_in_the_same_state() -> None:
     assert diagnostics.same_state_share == pytest.approx(5 / 6)
 
 
-def test_turn_counts_siblings_that_stopped_as_zero() -> None:
+def test_turn_compares_with_siblings_that_got_as_far_where_no_state_is_shared() -> None:
+    batch = rows(("g", [0.0, 0.8]), ("g", [0.0, 0.2]), ("g", [0.5]))
+    advantages, diagnostics = estimate(batch, AdvantageConfig(estimator="turn"))
+    np.testing.assert_allclose(advantages[[1, 3]], [0.6, -0.6])
+    assert diagnostics.same_state_share == pytest.approx(3 / 5)
+
+
+def test_turn_compares_with_nothing_where_nobody_else_got_as_far() -> None:
     advantages, _ = estimate(rows(("g", [0.6]), ("g", [0.1, 0.9])), AdvantageConfig(estimator="turn"))
     np.testing.assert_allclose(advantages, [0.6 - 1.0, 1.0 - 0.6, 0.9 - 0.0])
 
