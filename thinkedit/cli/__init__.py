@@ -48,8 +48,8 @@ PANELS: dict[str, tuple[Command, ...]] = {
         Command("evidence", "thinkedit.cli.report:evidence", "Figures over several runs, as a page."),
     ),
     "Make": (
-        Command("make-policy", "thinkedit.cli.policy:make_policy", "Write a tiny Qwen3-VL as a model folder."),
-        Command("pretrain-base", "thinkedit.cli.policy:pretrain_base", "Train that base from nothing: it learns to look."),
+        Command("make-policy", "thinkedit.cli.policy:make_policy", "Write a tiny Qwen3-VL."),
+        Command("pretrain-base", "thinkedit.cli.policy:pretrain_base", "Teach one to look, from nothing."),
     ),
     "Tools": (
         Command("reward", "thinkedit.cli.reward:reward", "Score one reply by hand."),
