@@ -161,13 +161,12 @@ def checks(summary: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     if sft and grpo:
         ratio = grpo["mean"] / sft["mean"] if sft["mean"] else math.nan
         add("reading_fidelity_grpo_over_sft", ratio, ratio >= TARGETS["reading"], "at least 0.95")
-    add("made_up_rewards", summary["made_up_rewards"], summary["made_up_rewards"] == 0, "0")
+    add("made_up_rewards", summary["made_up_rewards"], summary["made_up_rewards"] == 0, "exactly 0")
     difference = summary["rescored"]["largest_difference"]
-    add("rescored_difference", difference, difference == 0, "0")
+    add("rescored_difference", difference, difference == 0, "exactly 0")
     gap = summary["training"]["probability_gap"]
     if gap is not None:
-        everywhere = gap["unmeasured_steps"] == 0
-        holds = everywhere and gap["largest"] < TARGETS["gap"]
+        holds = gap["unmeasured_steps"] == 0 and gap["largest"] < TARGETS["gap"]
         add("probability_gap", gap["largest"], holds, "below 0.001 at every step")
     return found
 
@@ -228,9 +227,9 @@ def _training(run: RunFolder) -> dict[str, Any]:
     steps = run.steps("grpo")
     gaps = [(row[GAP], row["step"]) for row in steps if row.get(GAP) is not None]
     gap = None
-    if gaps:
+    if steps:
         # A NaN must not hide behind smaller numbers, nor a step behind those that were measured.
-        largest, step = max(gaps, key=lambda pair: math.inf if math.isnan(pair[0]) else pair[0])
+        largest, step = max(gaps, key=lambda g: math.inf if math.isnan(g[0]) else g[0], default=(None, None))
         gap = {"largest": largest, "step": step, "unmeasured_steps": len(steps) - len(gaps)}
     phases: dict[str, float] = defaultdict(float)
     for row in steps:

@@ -150,6 +150,17 @@ def test_a_gap_that_was_not_measured_is_not_hidden(run: RunFolder, tmp_path: Pat
     assert json.loads(folder.summary.read_text())["training"]["steps"] == 5
 
 
+def test_a_gap_that_was_never_measured_fails_its_check(run: RunFolder, tmp_path: Path) -> None:
+    shutil.copytree(run.root, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    folder.metrics("grpo").write_text('{"step": 1, "loss": 1.0}\n')
+    summary = summarise_run(folder)
+    assert summary["training"]["probability_gap"] == {"largest": None, "step": None, "unmeasured_steps": 1}
+    assert not summary["checks"]["probability_gap"]["holds"]
+    folder.metrics("grpo").unlink()
+    assert "probability_gap" not in summarise_run(folder)["checks"]
+
+
 def test_what_is_no_finished_run_is_refused(run: RunFolder, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is no run folder"):
         summarise_run(RunFolder(tmp_path))

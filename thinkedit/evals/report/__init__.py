@@ -183,9 +183,13 @@ def _outcome_table(summary: Mapping[str, Any]) -> tuple[list[str], list[tuple[st
 
 
 def _leaf_phases(seconds: Mapping[str, float]) -> dict[str, float]:
-    """verl's timers without the one that spans the others, largest first."""
-    leaves = {name: value for name, value in seconds.items() if name != "step"}
-    return dict(sorted(leaves.items(), key=lambda item: -item[1]))
+    """verl's timers, largest first; what they leave of the step, and the tiny ones, as "other"."""
+    leaves = {name: value for name, value in seconds.items() if name != "step" and "/" not in name}
+    whole = max(seconds.get("step", 0.0), sum(leaves.values()))
+    shown = {name: value for name, value in leaves.items() if value >= 0.005 * whole}
+    ordered = dict(sorted(shown.items(), key=lambda item: -item[1]))
+    other = whole - sum(shown.values())
+    return ordered | {"other": other} if other > 0.005 * whole else ordered
 
 
 __all__ = ["build_report", "duration", "shares"]
