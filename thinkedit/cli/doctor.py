@@ -58,7 +58,7 @@ def examine(run_dir: Path, *, quick: bool) -> Iterator[Finding]:
     """All checks, in the order in which they would stop a run."""
     yield python()
     yield base_packages()
-    yield from training_sets()
+    yield training_set()
     yield cores()
     yield memory()
     yield shared_memory()
@@ -87,23 +87,18 @@ def base_packages() -> Finding:
     return Finding("packages", "ok", "environments and rewards: all there")
 
 
-def training_sets() -> Iterator[Finding]:
-    wrong = {extra: unmet_requirements(extra) for extra in ("cpu", "gpu")}
-    complete = [extra for extra, problems in wrong.items() if not problems]
-    if complete:
-        yield Finding("training", "ok", f"set {' and '.join(complete)} complete")
-        return
-    nearest = min(wrong, key=lambda extra: len(wrong[extra]))
-    yield Finding(
-        "training",
-        "bad",
-        f"nearest is set {nearest}; it lacks {', '.join(wrong[nearest])}",
-        f"uv pip install --no-deps -r requirements/{nearest}.txt",
-    )
+def training_set() -> Finding:
+    """The set that fits this machine: `gpu` where there is an NVIDIA driver, else `cpu`."""
+    extra = "gpu" if shutil.which("nvidia-smi") else "cpu"
+    wrong = unmet_requirements(extra)
+    if not wrong:
+        return Finding("training", "ok", f"set {extra} complete")
+    mend = f"in a checkout: make setup SET={extra}, or docs/install.md; environments and rewards work without"
+    return Finding("training", "bad", f"set {extra} lacks {', '.join(wrong)}", mend)
 
 
 def unmet_requirements(extra: str | None, package: str = "thinkedit") -> list[str]:
-    """Requirements of a package (of one extra of it) that this Python lacks, with what it has."""
+    """Requirements of a package (of one extra of it) that this Python lacks, or has in another version."""
     from packaging.requirements import Requirement
 
     problems = []
@@ -116,7 +111,7 @@ def unmet_requirements(extra: str | None, package: str = "thinkedit") -> list[st
         try:
             found = metadata.version(requirement.name)
         except metadata.PackageNotFoundError:
-            problems.append(f"{requirement.name} (not installed)")
+            problems.append(requirement.name)
             continue
         if not requirement.specifier.contains(found, prereleases=True):
             problems.append(f"{requirement.name} {requirement.specifier} (found {found})")

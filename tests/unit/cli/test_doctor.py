@@ -27,7 +27,7 @@ def test_an_unmet_requirement_names_what_was_found(monkeypatch: pytest.MonkeyPat
     problems = doctor.unmet_requirements(extra=None)
     assert len(problems) == 2
     assert problems[0].startswith("numpy >=999 (found ")
-    assert problems[1] == "no-such-package-anywhere (not installed)"
+    assert problems[1] == "no-such-package-anywhere"
 
 
 def test_a_run_folder_that_is_not_there_yet_is_checked_at_its_parent(tmp_path: Path) -> None:
@@ -57,3 +57,11 @@ def test_little_memory_is_bad(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_processes_can_talk_here() -> None:
     assert doctor.free_port().state == "ok"
+
+
+def test_the_set_to_train_with_follows_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "unmet_requirements", lambda extra: [f"part-of-{extra}"])
+    monkeypatch.setattr(doctor.shutil, "which", lambda tool: None)
+    assert doctor.training_set().seen == "set cpu lacks part-of-cpu"
+    monkeypatch.setattr(doctor.shutil, "which", lambda tool: f"/bin/{tool}")
+    assert "SET=gpu" in doctor.training_set().mend
