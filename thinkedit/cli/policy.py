@@ -36,11 +36,11 @@ def make_policy(
 
 def pretrain_base(
     out: Out,
-    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 1200,
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 2000,
     minutes: Annotated[float | None, typer.Option(help="Stop after this many minutes.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Samples a step.")] = 64,
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples a step.")] = 32,
     seed: Annotated[int, typer.Option(help="Of the weights and of the samples.")] = 0,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     held_out: Annotated[int, typer.Option(min=1, help="Samples to measure on.")] = 256,
 ) -> None:
     """Teach an untrained tiny policy to look, and write it with a model card."""

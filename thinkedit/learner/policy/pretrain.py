@@ -34,9 +34,9 @@ class PretrainConfig:
         visual token; its head is not part of the saved model.
     """
 
-    steps: int = 1200
+    steps: int = 2000
     minutes: float | None = None
-    batch_size: int = 64
+    batch_size: int = 32
     muon_lr: float = 4e-3
     adam_lr: float = 4e-3
     warmup_steps: int = 50
