@@ -51,13 +51,12 @@ def test_the_environment_starts() -> None:
 def test_the_editor_edits_and_the_term_counts() -> None:
     assert plugins.available("editors")["invert"].dist.name == "my-package"  # type: ignore[union-attr]
     weights = "reward.weights={format: 0.4, semantic: 0.4, brevity: 0.2}"
-    config = load_config("demo", ["editor.name=invert", "editor.options.strength=0.9", weights])
+    config = load_config("demo", ["editor.name=invert", weights])
     parts = Parts.from_config(config)
     session = parts.session()
     task = parts.tasks.task("train", 0)
     observation = asyncio.run(session.start(task, seed=0))
-    expected = task.source * 0.1 + (255.0 - task.source) * 0.9
-    np.testing.assert_allclose(observation.edited, expected, atol=1)
+    np.testing.assert_array_equal(observation.edited, 255 - task.source)
     reply = '<think>all grey</think>\n<score>{"semantic": 0, "quality": 2}</score>\n<answer>paint it</answer>'
     turn = asyncio.run(session.step(reply))
     assert turn.reward is not None
@@ -67,4 +66,4 @@ def test_the_editor_edits_and_the_term_counts() -> None:
 
 def test_the_readme_fits_two_screens() -> None:
     shown = re.sub(r"<!--.*?-->", "", README.read_text(encoding="utf-8"), flags=re.DOTALL)
-    assert len(shown.splitlines()) <= 130
+    assert len(shown.splitlines()) <= 120
