@@ -84,8 +84,10 @@ class Critic(RewardTerm):
 
     def __call__(self, graded: Graded) -> float:
         said, judged = graded.critique.scores, graded.before
-        error = ((said.semantic - judged.semantic) ** 2 + (said.quality - judged.quality) ** 2) / 2
-        # Non-finite only under `compat`, which lets NaN through; the reference gives 0 there.
+        semantic, quality = said.semantic - judged.semantic, said.quality - judged.quality
+        # Not ** 2, which raises on overflow. Non-finite only under `compat`, which lets NaN and 1e300
+        # through; the reference gives 0 there.
+        error = (semantic * semantic + quality * quality) / 2
         return max(0.0, 10.0 - error) / 10.0 if isfinite(error) else 0.0
 
 
