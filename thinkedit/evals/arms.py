@@ -16,9 +16,9 @@ from typing import Any
 from thinkedit.actors.play import Policy, play_many
 from thinkedit.actors.store import TrajectoryStore
 from thinkedit.envs.build import Parts
-from thinkedit.envs.world.experts import AwareExpert, NaiveExpert
+from thinkedit.envs.world.experts import AwareExpert, Expert, NaiveExpert
 
-EXPERTS = {"naive_expert": NaiveExpert, "aware_expert": AwareExpert}
+EXPERTS: dict[str, type[Expert]] = {"naive_expert": NaiveExpert, "aware_expert": AwareExpert}
 
 
 async def play_arm(
