@@ -56,6 +56,7 @@ class ThinkEditVectorEnv(VectorEnv[dict[str, Any], Sequence[str], npt.NDArray[An
         render_mode: str | None = None,
         **setup: Any,
     ) -> None:
+        self.closed = True  # until there is something to close: Gymnasium closes half-made objects too
         if num_envs < 1 or group_size < 1 or num_envs % group_size:
             raise ConfigError(f"num_envs={num_envs} must be a positive multiple of group_size={group_size}")
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
@@ -71,6 +72,7 @@ class ThinkEditVectorEnv(VectorEnv[dict[str, Any], Sequence[str], npt.NDArray[An
         self._rngs: list[np.random.Generator] = []
         self._over = np.zeros(num_envs, dtype=np.bool_)
         self._blocking = Blocking()
+        self.closed = False
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
