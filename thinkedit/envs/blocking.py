@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+import weakref
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -19,14 +20,16 @@ class Blocking:
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
+        self._stop: Callable[[], object] = lambda: None
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """The coroutine's result; interrupting the caller cancels it."""
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
-            self._thread = threading.Thread(target=self._loop.run_forever, name="thinkedit-env", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._loop.run_forever, name="thinkedit-env", daemon=True)
+            thread.start()
+            # Also runs when nobody closes the environment, and at exit before daemon threads are frozen.
+            self._stop = weakref.finalize(self, _stop, self._loop, thread)
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
@@ -36,10 +39,13 @@ class Blocking:
 
     def close(self) -> None:
         """Stop the thread. May be called twice; a later `run` starts a new one."""
-        loop, thread = self._loop, self._thread
-        self._loop = self._thread = None
-        if loop is None or thread is None:
-            return
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+        self._loop = None
+        self._stop()
+
+
+def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
+    loop.call_soon_threadsafe(loop.stop)
+    if thread is threading.current_thread():
+        return  # collected from within the loop: it can stop there, but not be waited for
+    thread.join()
+    loop.close()
