@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetrics, AgentLoopOutput
+from vllm.sampling_params import RequestOutputKind
 
 from thinkedit.actors.play import Context, Reply, play
 from thinkedit.actors.store import TrajectoryStore
@@ -111,7 +112,13 @@ class ServedPolicy:
             request_id=uuid.uuid4().hex,
             prompt_ids=prompt_ids,
             image_data=images,
-            sampling_params={**self._sampling, "max_tokens": policy.max_reply_tokens},
+            sampling_params={
+                **self._sampling,
+                "max_tokens": policy.max_reply_tokens,
+                # One answer per reply instead of one per token, and its text is made here.
+                "output_kind": RequestOutputKind.FINAL_ONLY,
+                "detokenize": False,
+            },
         )
         if not output.token_ids:
             raise RolloutError(f"the rollout engine gave no token (stop reason {output.stop_reason!r})")

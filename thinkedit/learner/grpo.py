@@ -7,9 +7,11 @@ runs verl's task runner itself instead of as one more Ray actor, which saves a p
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -254,6 +256,13 @@ def export_policy(checkpoint: Path, base: str | Path, out: str | Path) -> Path:
     return out
 
 
+def end_with_parent() -> None:
+    """Ask the kernel to end this process when the one that started it dies (Linux only)."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+
+
 def _task_count(config: Config) -> int | None:
     tasks = plugins.build("tasks", config.tasks.name, config.tasks.options)
     count = tasks.size("train")
@@ -270,6 +279,7 @@ def _slots(device: str) -> str:
 
 def main(path: str) -> None:
     """The child's side: run verl's task runner with our trainer registered."""
+    end_with_parent()
     config = OmegaConf.load(path)
 
     import ray

@@ -30,6 +30,9 @@ def cpu_environment(*, threads: int, scratch: Path) -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "false",
         # vLLM would pin threads to cores that the trainer uses too.
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        # Lets the engine run its one worker in its own process instead of a further one; the server
+        # keeps talking to the engine through a socket either way.
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_CPU_KVCACHE_SPACE": os.environ.get("VLLM_CPU_KVCACHE_SPACE", "1"),
         # Logical "GPU" slots must not make Ray hide devices; no idle workers; nothing is sent home.
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
