@@ -11,10 +11,6 @@ import pytest
 from thinkedit.envs.blocking import Blocking
 
 
-def threads() -> int:
-    return sum(thread.name == "thinkedit-env" for thread in threading.enumerate())
-
-
 async def double(value: int) -> int:
     await asyncio.sleep(0)
     return 2 * value
@@ -25,25 +21,28 @@ async def fail() -> None:
 
 
 def test_it_runs_one_loop_for_all_calls_and_stops_it() -> None:
-    before, blocking = threads(), Blocking()
-    assert threads() == before
+    gc.collect()
+    before, blocking = set(threading.enumerate()), Blocking()
+    assert set(threading.enumerate()) == before
     assert [blocking.run(double(k)) for k in range(3)] == [0, 2, 4]
-    assert threads() == before + 1
+    [thread] = set(threading.enumerate()) - before
     with pytest.raises(LookupError, match="gone"):
         blocking.run(fail())
     blocking.close()
     blocking.close()
-    assert threads() == before
+    assert not thread.is_alive()
     assert blocking.run(double(4)) == 8
     blocking.close()
 
 
 def test_it_stops_when_it_is_forgotten() -> None:
-    before, blocking = threads(), Blocking()
+    gc.collect()
+    before, blocking = set(threading.enumerate()), Blocking()
     blocking.run(double(1))
+    [thread] = set(threading.enumerate()) - before
     del blocking
     gc.collect()
-    assert threads() == before
+    assert not thread.is_alive()
 
 
 def test_an_env_that_nobody_closes_leaves_quietly() -> None:
