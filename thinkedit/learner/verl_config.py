@@ -104,8 +104,6 @@ def sft_config(config: Config, data: Path, paths: Paths) -> DictConfig:
         "data.use_dynamic_bsz": False,
         "data.max_length": policy.max_prompt_tokens + policy.max_reply_tokens,
         "data.num_workers": 0 if on_cpu else 8,
-        "data.custom_cls.path": "pkg://thinkedit.learner.demonstrations",
-        "data.custom_cls.name": "DemonstrationSet",
         "model.path": paths.policy,
         "model.external_lib": CPU_ENGINE if on_cpu else None,
         "model.override_config.attn_implementation": "sdpa" if on_cpu else "flash_attention_2",

@@ -83,6 +83,10 @@ def with_probability_gap(loss: Any, model_output: Any, data: Any, dp_group: Any 
 class LearnerTrainingWorker(TrainingWorker):  # type: ignore[misc]  # verl is untyped
     """One model and its optimiser; mends each batch's positions before verl touches them."""
 
+    def train_batch(self, data: Any) -> Any:
+        mend_position_ids(data)
+        return super().train_batch(data=data)
+
     def train_mini_batch(self, data: Any) -> Any:
         mend_position_ids(data)
         return super().train_mini_batch(data=data)
