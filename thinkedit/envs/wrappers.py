@@ -46,11 +46,10 @@ def edit_env(env: gymnasium.Env[Any, Any]) -> ThinkEditEnv:
     return inner
 
 
-class RecordEpisodes(gymnasium.Wrapper[TextObservation, str, TextObservation, str], RecordConstructorArgs):
+class RecordEpisodes(gymnasium.Wrapper[TextObservation, str, TextObservation, str]):
     """Appends each finished episode to `sink`, and each start that failed; abandoned ones are not kept."""
 
     def __init__(self, env: gymnasium.Env[TextObservation, str], sink: Sink) -> None:
-        RecordConstructorArgs.__init__(self, sink=sink)
         super().__init__(env)
         self._sink, self._inner = sink, edit_env(env)
 

@@ -1,13 +1,16 @@
 """Recording, and acting by strategies."""
 
+from pathlib import Path
+
 import gymnasium
 import numpy as np
 import pytest
 from plain import Broken, HalfJudge, HalfPainter, raising, reply, task
 
+from thinkedit.actors.store import TrajectoryStore
 from thinkedit.envs.wrappers import DiscreteStrategies, RecordEpisodes, features, world_strategies
 from thinkedit.errors import ConfigError, DataError, EditorError
-from thinkedit.types import Episode, Outcome
+from thinkedit.types import Episode, Outcome, ParseError
 
 
 def test_finished_episodes_are_recorded_and_abandoned_ones_are_not() -> None:
@@ -30,6 +33,21 @@ def test_a_start_that_failed_is_recorded() -> None:
     with pytest.raises(EditorError):
         env.reset(options={"task": task()})
     assert [episode.outcome for episode in kept] == [Outcome.EDITOR_FAILED]
+
+
+def test_the_trajectory_store_is_a_sink_for_any_text(tmp_path: Path) -> None:
+    store = TrajectoryStore(tmp_path / "trajectories")
+    env = RecordEpisodes(gymnasium.make("thinkedit/EditStep-v0"), store)
+    texts = ["a\x00b", "\U0001f3a8", "lone \ud800 surrogate", ""]
+    for seed, text in enumerate(texts):
+        env.reset(seed=seed)
+        env.step(text)
+    store.flush()
+    turns = [episode.turns[0] for episode in store.read()]
+    assert [turn.reply for turn in turns if turn.error is not ParseError.NOT_UNICODE] == [
+        text for text in texts if "\ud800" not in text
+    ]
+    assert len(turns) == len(texts)
 
 
 def test_strategies_speak_well_formed_replies() -> None:
