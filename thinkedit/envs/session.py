@@ -106,7 +106,8 @@ class EditSession:
 
         Raises:
             ServiceError: edit 0 could not be made or judged; `episode()` then holds the outcome.
-            DataError: the source is no RGB image or the instruction is empty.
+            DataError: the source is no RGB image, the instruction is empty, or `episode.start` is
+                "stored" and a bare task came.
         """
         return await self.drive(self.start_plan(start, seed))
 
@@ -216,6 +217,11 @@ class EditSession:
         """`start` as a plan."""
         task = start.task if isinstance(start, StoredState) else start
         _check_task(task)
+        if self.config.start == "stored" and not isinstance(start, StoredState):
+            raise DataError(
+                f"task {task.uid!r} has no stored edit, and episode.start=stored: take a task source that "
+                "gives stored states, or episode.start=fresh to make edit 0 from the instruction"
+            )
         self._task, self._seed = task, seed
         self._source = frozen(task.source)
         self._state: _State | None = None

@@ -138,6 +138,16 @@ async def test_a_stored_state_is_taken_up_without_a_call() -> None:
     assert one.episode().first == verdict
 
 
+async def test_a_recipe_for_stored_states_never_makes_the_first_edit_itself() -> None:
+    editor = HalfPainter()
+    parts = session(editor)
+    stored = EpisodeConfig(max_turns=1, start="stored")
+    one = EditSession(editor, parts.services.judge, parts.rubric, parts.protocol, stored)
+    with pytest.raises(DataError, match=r"episode\.start=stored"):
+        await one.start(task(), 0)
+    assert not editor.calls
+
+
 async def test_a_stored_state_of_another_judge_is_never_compared() -> None:
     start = task()
     verdict = Verdict(scores=Scores(2, 9), judge_id="another@1", prompt_hash="none")
