@@ -1,31 +1,31 @@
-"""SFT warm start: verl's own SFT trainer on demonstrations, in a process group of its own.
+"""The SFT warm start on verl's SFT trainer, in a process (or several) of its own.
 
-`run_sft` is the caller's side. The children run verl's `SFTTrainer` under torchrun, on a CPU as on
-GPUs; around it stand only a frozen vision tower, mended positions, and metrics that survive a resume.
+`run_sft` is the caller's side. The child is this module's `main`: verl's trainer with our training
+worker (positions, frozen vision) and metrics that survive a resume.
 """
 
 from __future__ import annotations
 
-import json
+import os
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from thinkedit.configs.load import save_config
 from thinkedit.configs.schema import Config
 from thinkedit.learner import verl_config
-from thinkedit.learner.grpo import (
-    METRICS,
+from thinkedit.learner.launch import (
     OnStep,
     TrainingResult,
+    append_metrics,
     end_with_parent,
     export_policy,
     follow,
     latest_checkpoint,
+    local_path,
     process_environment,
     scratch_folder,
     step_of,
@@ -34,85 +34,109 @@ from thinkedit.learner.verl_config import Paths
 
 
 def run_sft(
-    config: Config, data: str | Path, run_dir: str | Path, *, on_step: OnStep | None = None
+    config: Config,
+    data: str | Path,
+    run_dir: str | Path,
+    *,
+    policy_path: str | Path | None = None,
+    on_step: OnStep | None = None,
 ) -> TrainingResult:
-    """Train `config.policy.path` on a parquet of `messages` and `images`; export to `run_dir/policy`.
+    """Train on demonstrations and export the result to `run_dir/policy`.
 
-    A folder that holds a checkpoint is resumed.
+    A folder that holds checkpoints is resumed.
 
     Args:
-        on_step: called with each step's metrics ("step", "train/loss", ...), soon after the step.
+        data: parquet with columns `messages` and `images`.
+        policy_path: where to start; `config.policy.path` if not given.
+        on_step: called with each step's metrics, in order, soon after the step.
 
     Raises:
-        TrainingFailed: the processes failed; the whole log is in `run_dir/log.txt`.
+        TrainingFailed: the process failed; the whole log is in `run_dir/log.txt`.
     """
-    run_dir = Path(run_dir).resolve()
+    run_dir, data = Path(run_dir).resolve(), Path(data).resolve()
     began = time.monotonic()
     with scratch_folder() as scratch:
-        base = Path(config.policy.path)
-        policy = str(base.resolve()) if base.exists() else config.policy.path
-        paths = Paths(policy=policy, run_dir=run_dir, scratch=scratch)
-        composed = verl_config.sft_config(config, Path(data).resolve(), paths)
+        paths = Paths(policy=local_path(policy_path or config.policy.path), run_dir=run_dir, scratch=scratch)
+        composed = verl_config.sft_config(config, data, paths)
         run_dir.mkdir(parents=True, exist_ok=True)
         save_config(config, paths.config)
         OmegaConf.save(composed, run_dir / "verl.yaml")
-        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        ranks = ["--nproc-per-node", str(config.cluster.gpus_per_node)]
-        follow(
-            [*torchrun, *ranks, "-m", "thinkedit.learner.sft", str(run_dir)],
-            environment=process_environment(config, paths),
-            run_dir=run_dir,
-            on_step=on_step,
-        )
+        environment = process_environment(config, paths)
+        ranks = config.cluster.gpus_per_node
+        command = [sys.executable, "-m", "thinkedit.learner.sft", str(run_dir)]
+        if ranks > 1:
+            launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"]
+            command = [sys.executable, *launcher, *command[1:]]
+        follow(command, environment=environment, run_dir=run_dir, on_step=on_step)
     checkpoint = latest_checkpoint(paths.checkpoints)
-    exported = export_policy(checkpoint, paths.policy, run_dir / "policy")
-    return TrainingResult(exported, steps=step_of(checkpoint), seconds=time.monotonic() - began)
+    policy = export_policy(checkpoint, paths.policy, run_dir / "policy")
+    return TrainingResult(policy, steps=step_of(checkpoint), seconds=time.monotonic() - began)
 
 
-def main(folder: str) -> None:
-    """One rank: verl's trainer over the configuration that `run_sft` wrote."""
+def main(run_dir: Path) -> None:
+    """The child's side, once per rank."""
     end_with_parent()
-    run_dir = Path(folder)
+    alone = "RANK" not in os.environ  # not started by torch.distributed.run
+    if alone:
+        os.environ |= {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}  # verl asks; nobody listens
     config = OmegaConf.load(run_dir / "verl.yaml")
-    freeze = OmegaConf.load(run_dir / "config.yaml").sft.freeze_vision
+    assert isinstance(config, DictConfig)
 
-    import torch
-    from verl.trainer import sft_trainer
+    import torch.distributed as dist
     from verl.utils.distributed import destroy_global_process_group, initialize_global_process_group
-    from verl.utils.tracking import Tracking
+
+    if alone:
+        # One rank talks to itself through memory: no port that another run may hold.
+        backend = "gloo" if config.trainer.device == "cpu" else "cpu:gloo,cuda:nccl"
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+    elif config.trainer.device == "cpu":
+        dist.init_process_group("gloo")  # verl would ask for "cpu:gloo,cpu:gloo", which torch refuses
+    else:
+        initialize_global_process_group()
+    build_trainer(config, run_dir).fit()
+    destroy_global_process_group()
+
+
+def build_trainer(config: DictConfig, run_dir: Path) -> Any:
+    """verl's SFT trainer with our worker in it."""
+    from verl.trainer.sft_trainer import SFTTrainer
+    from verl.utils import tensordict_utils as tu
 
     from thinkedit.learner.worker import LearnerTrainingWorker, freeze_vision
 
-    class Recorder(Tracking):  # type: ignore[misc]  # verl is untyped
-        """verl's loggers, and a line per step in metrics.jsonl (verl's file logger truncates it)."""
+    class RecordingWorker(LearnerTrainingWorker):
+        """Writes each step's figures to metrics.jsonl (verl's file logger truncates on a resume)."""
 
-        def log(self, data: Mapping[str, Any], step: int, backend: Any = None) -> None:
-            super().log(data=data, step=step, backend=backend)
-            numbers = {key: float(value) for key, value in data.items() if isinstance(value, int | float)}
-            with open(run_dir / METRICS, "a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": step, "time": time.time(), **numbers}) + "\n")
+        step = 0
 
-    class Worker(LearnerTrainingWorker):  # type: ignore[misc]  # verl is untyped
-        """verl's training worker; the optimiser is built by `reset`, so freezing comes before it."""
+        def train_batch(self, data: Any) -> Any:
+            began = time.monotonic()
+            output = super().train_batch(data)
+            self.step += 1
+            if self.engine.is_mp_src_rank_with_outputs() and self.engine.get_data_parallel_rank() == 0:
+                metrics = tu.get(output, "metrics")
+                figures = {f"train/{name}": float(metrics[name]) for name in ("loss", "grad_norm", "lr") if name in metrics}
+                append_metrics(run_dir, self.step, {**figures, "timing_s/step": time.monotonic() - began})
+            return output
 
-        def reset(self) -> None:
-            super().reset()
-            if freeze:
+    class WarmStart(SFTTrainer):  # type: ignore[misc]  # verl is untyped
+        def _build_engine(self) -> None:
+            super()._build_engine()
+            # verl names its worker class in the method's body: build ours of the same configuration.
+            self.training_client = RecordingWorker(config=self.training_client.config)
+            self.training_client.set_loss_fn(loss_fn=self.loss_fn)
+            self.engine = self.training_client.engine
+
+        def _init_engine(self) -> None:
+            super()._init_engine()
+            if config.data.freeze_vision:
                 freeze_vision(self.engine.module)
 
-    # fit() and _build_engine() name these two classes and offer no other way in.
-    sft_trainer.Tracking = Recorder
-    sft_trainer.TrainingWorker = Worker
-
-    if config.trainer.device == "cpu":
-        torch.distributed.init_process_group("gloo")
-    else:
-        initialize_global_process_group()
-    try:
-        sft_trainer.SFTTrainer(config=config).fit()
-    finally:
-        destroy_global_process_group()
+    trainer = WarmStart(config=config)
+    trainer.training_client.step = trainer.resume_global_step
+    return trainer
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(Path(sys.argv[1]))

@@ -14,11 +14,8 @@ Registered under `verl_config.TRAINER`. What is overridden, and why:
 
 from __future__ import annotations
 
-import json
 import logging
 import math
-import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +33,7 @@ from thinkedit.configs.load import load_config
 from thinkedit.configs.schema import Config
 from thinkedit.learner import verl_config
 from thinkedit.learner.advantages import estimate
+from thinkedit.learner.launch import append_metrics
 from thinkedit.learner.samples import (
     EXTRA_FIELD,
     FailureGuard,
@@ -47,7 +45,6 @@ from thinkedit.learner.samples import (
 from thinkedit.learner.worker import GAP_MAX, GAP_MEAN, LearnerWorker
 
 logger = logging.getLogger(__name__)
-METRICS = "metrics.jsonl"
 
 
 class GapTooWide(RuntimeError):
@@ -161,12 +158,8 @@ class _Run:
         return cls(load_config(settings.config), Path(settings.run_dir), settings.gap_limit)
 
     def write(self, step: int, metrics: dict[str, Any]) -> None:
-        plain = {k: v for k, v in ((k, _number(v)) for k, v in metrics.items()) if v is not None}
-        line = json.dumps({"step": step, "time": round(time.time(), 3), **plain})
-        with open(self.folder / METRICS, "a", encoding="utf-8") as file:
-            file.write(line + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        numbers = {name: _number(value) for name, value in metrics.items()}
+        append_metrics(self.folder, step, {k: v for k, v in numbers.items() if v is not None})
 
 
 def _number(value: Any) -> float | int | None:

@@ -35,6 +35,7 @@ CPU_ROLLOUT_EXTENSION = "thinkedit.learner.cpu.rollout.CPURolloutExtension"
 _UNLISTED = (
     "data.streams",
     "data.thinkedit",
+    "data.freeze_vision",
     "actor_rollout_ref.model.override_config.attn_implementation",
     "actor_rollout_ref.actor.fsdp_config.mixed_precision",
     "actor_rollout_ref.ref.fsdp_config.mixed_precision",
@@ -52,6 +53,7 @@ _UNLISTED = (
     "engine.mixed_precision",
 )
 _FP32 = {"param_dtype": "fp32", "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
+SFT_SAVE_EVERY = 500  # steps; the last one is saved in any case
 _CPU_WEIGHT_BUCKET_MB = 64  # must hold the largest tensor; CPU policies are small
 
 
@@ -104,6 +106,9 @@ def sft_config(config: Config, data: Path, paths: Paths) -> DictConfig:
         "data.use_dynamic_bsz": False,
         "data.max_length": policy.max_prompt_tokens + policy.max_reply_tokens,
         "data.num_workers": 0 if on_cpu else 8,
+        "data.freeze_vision": sft.freeze_vision,
+        "data.custom_cls.path": "pkg://thinkedit.learner.demonstrations",
+        "data.custom_cls.name": "DemonstrationSet",
         "model.path": paths.policy,
         "model.external_lib": CPU_ENGINE if on_cpu else None,
         "model.override_config.attn_implementation": "sdpa" if on_cpu else "flash_attention_2",
@@ -124,7 +129,7 @@ def sft_config(config: Config, data: Path, paths: Paths) -> DictConfig:
         "trainer.n_gpus_per_node": config.cluster.gpus_per_node,
         "trainer.total_epochs": sft.epochs,
         "trainer.seed": config.seed,
-        "trainer.save_freq": "after_each_epoch",
+        "trainer.save_freq": SFT_SAVE_EVERY,
         "trainer.max_ckpt_to_keep": 1,
         "trainer.default_local_dir": str(paths.checkpoints),
         "trainer.project_name": "thinkedit",
