@@ -2,6 +2,7 @@
 #
 #   make demo    train a thinker on this machine, no GPU needed, and show what it learned
 #   make test    lint, then every test this machine can run
+#   make evidence  the demo with three seeds, and docs/evidence.md of them (about an hour)
 #
 # Each target sets up what it needs, once.
 
@@ -15,7 +16,7 @@ DEPENDENCIES := $(VENV)/.set-$(SET)-$(shell cat requirements/$(SET).txt 2>/dev/n
 PACKAGE := $(VENV)/.package-$(shell cat pyproject.toml 2>/dev/null | cksum | cut -d' ' -f1)
 export UV_HTTP_TIMEOUT ?= 300
 
-.PHONY: help setup demo test test-fast test-slow lint format requirements clean
+.PHONY: help setup demo evidence test test-fast test-slow lint format requirements clean
 .DELETE_ON_ERROR:
 
 help:
@@ -25,6 +26,11 @@ setup: $(PACKAGE)
 
 demo: $(PACKAGE)
 	$(RUN)/thinkedit demo $(ARGS)
+
+SEEDS ?= 0 1 2
+evidence: $(PACKAGE)
+	for seed in $(SEEDS); do $(RUN)/thinkedit demo name=demo-seed-$$seed seed=$$seed $(ARGS) || exit 1; done
+	$(RUN)/thinkedit evidence $(SEEDS:%=runs/demo-seed-%) --out docs/evidence.md
 
 test: lint test-fast test-slow
 
