@@ -19,16 +19,8 @@ from rich.progress import (
 @contextmanager
 def counter(label: str, total: int) -> Iterator[Callable[[int], None]]:
     """A bar on stderr; the function it gives takes the number done so far."""
-    columns = (
-        TextColumn("{task.description:>16}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        task = bars.add_task(label, total=total)
+    with _bar() as bars:
+        task = bars.add_task(label, total=total, latest="")
         yield lambda done: bars.update(task, completed=done)
 
 
@@ -42,15 +34,7 @@ def steps(
         figures: metric name -> what to call it; one that a step lacks keeps its last value.
     """
     latest: dict[str, float] = {}
-    columns = (
-        TextColumn("{task.description:>16}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[latest]}"),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bars:
+    with _bar() as bars:
         task = bars.add_task(label, total=total, latest="starting")
 
         def on_step(metrics: Mapping[str, float]) -> None:
@@ -59,3 +43,15 @@ def steps(
             bars.update(task, completed=metrics["step"], latest=shown)
 
         yield on_step
+
+
+def _bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description:>22}"),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[latest]}"),
+        console=Console(stderr=True),
+    )

@@ -7,7 +7,7 @@ the editor at hand; what this editor obeys is left for reinforcement learning to
 from __future__ import annotations
 
 import io
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from thinkedit.actors.play import Policy, play_many
 from thinkedit.envs.protocol import Protocol
 from thinkedit.envs.session import EditSession
 from thinkedit.envs.tasks import TaskSource
-from thinkedit.types import RGB, Observation
+from thinkedit.types import RGB, Episode, Observation
 
 SCHEMA = pa.schema(
     [
@@ -29,7 +29,7 @@ SCHEMA = pa.schema(
         ("turn", pa.int32()),
     ]
 )
-ROWS_PER_GROUP = 1024
+EPISODES_PER_BATCH = 1024
 
 
 def png(image: RGB) -> bytes:
@@ -38,16 +38,32 @@ def png(image: RGB) -> bytes:
     return buffer.getvalue()
 
 
-def example(protocol: Protocol, observation: Observation, reply: str) -> dict[str, Any]:
-    """One SFT row: the very text and images the policy will see, with `<image>` where an image goes."""
-    images = protocol.images(observation)
-    return {
-        "messages": [
-            {"role": "user", "content": "<image>" * len(images) + protocol.render_text(observation)},
-            {"role": "assistant", "content": reply},
-        ],
-        "images": [{"bytes": png(image)} for image in images],
-    }
+def examples(protocol: Protocol, episode: Episode) -> Iterator[dict[str, Any]]:
+    """An episode's turns as SFT rows: the very text and images the policy will see.
+
+    `<image>` stands where an image goes. A failed episode gives none.
+    """
+    edited = episode.first_edit
+    if not episode.outcome.valid or edited is None:
+        return
+    for turn in episode.turns:
+        observation = Observation(
+            source=episode.task.source,
+            edited=edited,
+            instruction=episode.task.instruction,
+            prompt=turn.prompt,
+            turn=turn.index,
+            turns_left=len(episode.turns) - turn.index,
+        )
+        images = protocol.images(observation)
+        text = "<image>" * len(images) + protocol.render_text(observation)
+        yield {
+            "messages": [{"role": "user", "content": text}, {"role": "assistant", "content": turn.reply}],
+            "images": [{"bytes": png(image)} for image in images],
+            "task_uid": episode.task.uid,
+            "turn": turn.index,
+        }
+        edited = turn.edited
 
 
 async def write_demonstrations(
@@ -60,69 +76,22 @@ async def write_demonstrations(
     expert: Policy,
     protocol: Protocol,
     progress: Callable[[int], None] = lambda done: None,
-) -> int:
+) -> None:
     """Play episodes until `count` examples are written to the parquet file `path`.
 
-    Failed episodes give no example. The file appears only when it is complete.
-
-    Returns:
-        The number of episodes played.
+    The file is the same whenever its arguments are, and appears only when it is complete.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    episodes = written = 0
+    first = written = 0
     with pq.ParquetWriter(partial, SCHEMA) as writer:
-        async for rows in _batches(tasks, split, make_session, expert, protocol, count):
-            episodes += rows.pop("episodes")
-            examples = rows["rows"][: count - written]
-            writer.write_table(pa.Table.from_pylist(examples, schema=SCHEMA))
-            written += len(examples)
+        while written < count:
+            last = first + min(EPISODES_PER_BATCH, count)
+            starts = ((tasks.task(split, index), index) for index in range(first, last))
+            episodes = [episode async for episode in play_many(make_session, starts, expert)]
+            episodes.sort(key=lambda episode: episode.seed)  # they finish in any order
+            rows = [row for episode in episodes for row in examples(protocol, episode)][: count - written]
+            writer.write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
+            first, written = last, written + len(rows)
             progress(written)
-            if written == count:
-                break
     partial.replace(path)
-    return episodes
-
-
-async def _batches(
-    tasks: TaskSource,
-    split: str,
-    make_session: Callable[[], EditSession],
-    expert: Policy,
-    protocol: Protocol,
-    count: int,
-) -> AsyncIterator[dict[str, Any]]:
-    """Rows of about ROWS_PER_GROUP examples at a time, in task order so that the file is repeatable."""
-    index = 0
-    while True:
-        batch = range(index, index + min(ROWS_PER_GROUP, count))
-        index = batch.stop
-        episodes = [
-            episode
-            async for episode in play_many(
-                make_session, ((tasks.task(split, i), i) for i in batch), expert, concurrency=64
-            )
-        ]
-        order = {tasks.task(split, i).uid: i for i in batch}
-        episodes.sort(key=lambda episode: order[episode.task.uid])
-        rows = []
-        for episode in episodes:
-            if not episode.outcome.valid:
-                continue
-            edited = episode.first_edit
-            assert edited is not None, "a valid episode has a first edit"
-            for turn in episode.turns:
-                observation = Observation(
-                    source=episode.task.source,
-                    edited=edited,
-                    instruction=episode.task.instruction,
-                    prompt=turn.prompt,
-                    turn=turn.index,
-                    turns_left=len(episode.turns) - turn.index,
-                )
-                rows.append(
-                    example(protocol, observation, turn.reply)
-                    | {"task_uid": episode.task.uid, "turn": turn.index}
-                )
-                edited = turn.edited
-        yield {"rows": rows, "episodes": len(episodes)}
