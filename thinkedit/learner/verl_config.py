@@ -225,7 +225,6 @@ def _grpo_settings(config: Config, paths: Paths, task_count: int | None) -> dict
         f"{actor}.kl_loss_coef": grpo.kl_coef,
         f"{actor}.kl_loss_type": grpo.kl_type,
         f"{actor}.loss_agg_mode": "token-mean",  # the one mode that padding rows do not shift
-        f"{actor}.calculate_entropy": True,
         f"{actor}.freeze_vision_tower": grpo.freeze_vision,
         f"{actor}.checkpoint.save_contents": ["model", "optimizer", "extra", "hf_model"],
         f"{actor}.checkpoint.load_contents": ["model", "optimizer", "extra"],
