@@ -7,11 +7,14 @@ Pictures are made here, from the task's index, and never pass through the driver
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import math
 import uuid
-from collections.abc import Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -28,6 +31,8 @@ from thinkedit.errors import ThinkEditError
 from thinkedit.types import RGB, Episode, Observation, Sampling, StoredState, Task, Turn
 
 EXTRA_FIELD = "thinkedit"  # the learner reads it back (learner/samples.py)
+FEATURES = "features"  # a prompt's processed pictures, on their way to the worker
+PROMPTS_KEPT = STARTS_KEPT = 64  # enough for the groups that a worker has under way
 
 
 class TurnSample(AgentLoopOutput):  # type: ignore[misc]  # verl is untyped
@@ -54,6 +59,7 @@ class Studio:
 
     parts: Parts
     store: TrajectoryStore
+    start: Callable[[str, int], Task | StoredState]
 
 
 _studios: dict[tuple[str, str], Studio] = {}
@@ -64,7 +70,8 @@ def studio(config_path: str, trajectories: str) -> Studio:
     key = (config_path, trajectories)
     if key not in _studios:
         parts = Parts.from_config(load_config(config_path))
-        _studios[key] = Studio(parts, TrajectoryStore(trajectories, writer=f"rollout-{uuid.uuid4().hex[:6]}"))
+        store = TrajectoryStore(trajectories, writer=f"rollout-{uuid.uuid4().hex[:6]}")
+        _studios[key] = Studio(parts, store, lru_cache(maxsize=STARTS_KEPT)(parts.tasks.task))
     return _studios[key]
 
 
@@ -93,28 +100,32 @@ def within_pixels(image: RGB, policy: PolicyConfig) -> Image.Image:
     return picture.resize(size, Image.Resampling.BICUBIC)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Prompt:
+    """An observation as the policy reads it: token ids, pictures, and the processor's tensors of them."""
+
+    ids: list[int]
+    images: list[Image.Image]
+    features: dict[str, Any]
+
+
 class ServedPolicy:
     """Asks verl's vLLM servers for replies and keeps how each was sampled."""
 
     def __init__(self, loop: EditLoop, sampling: Mapping[str, Any]) -> None:
         self._loop, self._sampling = loop, dict(sampling)
         self.extra_fields: list[dict[str, Any]] = []
-        self.images: list[list[Image.Image]] = []
+        self.prompts: list[Prompt] = []
 
     async def reply(self, observation: Observation, context: Context) -> Reply:
-        protocol = self._loop.studio.parts.protocol
-        policy = self._loop.studio.parts.config.policy
-        images = [within_pixels(image, policy) for image in protocol.images(observation)]
-        prompt_ids = await self._loop.ct_build_initial_tokens(
-            protocol.messages(observation), images=images, mm_inputs_out={}
-        )
+        prompt = await self._loop.prompt(observation)
         output = await self._loop.server_manager.generate(
             request_id=uuid.uuid4().hex,
-            prompt_ids=prompt_ids,
-            image_data=images,
+            prompt_ids=prompt.ids,
+            image_data=prompt.images,
             sampling_params={
                 **self._sampling,
-                "max_tokens": policy.max_reply_tokens,
+                "max_tokens": self._loop.studio.parts.config.policy.max_reply_tokens,
                 # One answer per reply instead of one per token, and its text is made here.
                 "output_kind": RequestOutputKind.FINAL_ONLY,
                 "detokenize": False,
@@ -124,9 +135,9 @@ class ServedPolicy:
             raise RolloutError(f"the rollout engine gave no token (stop reason {output.stop_reason!r})")
         token_ids = list(output.token_ids)
         self.extra_fields.append(dict(output.extra_fields))
-        self.images.append(images)
+        self.prompts.append(prompt)
         sampling = Sampling(
-            prompt_ids=tuple(prompt_ids),
+            prompt_ids=tuple(prompt.ids),
             token_ids=tuple(token_ids),
             logprobs=tuple(output.log_probs or ()),
             policy_version=_version(output.extra_fields),
@@ -144,6 +155,30 @@ class EditLoop(AgentLoopBase):  # type: ignore[misc]  # verl is untyped
     def __init__(self, *, config_path: str, trajectories: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.studio = studio(config_path, trajectories)
+        self._prompts: OrderedDict[bytes, asyncio.Task[Prompt]] = OrderedDict()
+
+    async def prompt(self, observation: Observation) -> Prompt:
+        """The observation's prompt; made once for siblings that face the same one."""
+        protocol = self.studio.parts.protocol
+        pictures = protocol.images(observation)
+        key = hashlib.blake2b(protocol.render_text(observation).encode("utf-8", "surrogatepass"))
+        for picture in pictures:
+            key.update(repr(picture.shape).encode())
+            key.update(picture.tobytes())
+        digest = key.digest()
+        if digest not in self._prompts:
+            self._prompts[digest] = asyncio.ensure_future(self._build_prompt(observation, pictures))
+            if len(self._prompts) > PROMPTS_KEPT:
+                self._prompts.popitem(last=False)
+        return await self._prompts[digest]
+
+    async def _build_prompt(self, observation: Observation, pictures: Sequence[RGB]) -> Prompt:
+        images = [within_pixels(picture, self.studio.parts.config.policy) for picture in pictures]
+        features: dict[str, Any] = {}
+        ids = await self.ct_build_initial_tokens(
+            self.studio.parts.protocol.messages(observation), images=images, mm_inputs_out=features
+        )
+        return Prompt(ids, images, features)
 
     def text_of(self, token_ids: Sequence[int]) -> str:
         """The reply's text: all tokens but the one that ends the turn."""
@@ -155,7 +190,7 @@ class EditLoop(AgentLoopBase):  # type: ignore[misc]  # verl is untyped
     async def run(self, sampling_params: dict[str, Any], **row: Any) -> list[TurnSample]:
         """One episode. `row` is the dataset's row with verl's uid, session and step."""
         step, group = int(row["global_steps"]), str(row["uid"])
-        start = self.studio.parts.tasks.task(str(row["split"]), int(row["index"]))
+        start = self.studio.start(str(row["split"]), int(row["index"]))
         task = start.task if isinstance(start, StoredState) else start
         policy = ServedPolicy(self, sampling_params)
         episode = await play(
@@ -175,7 +210,7 @@ class EditLoop(AgentLoopBase):  # type: ignore[misc]  # verl is untyped
                     response_ids=list(sampling.token_ids),
                     response_mask=[1] * len(sampling.token_ids),
                     response_logprobs=list(sampling.logprobs),
-                    multi_modal_data={"images": policy.images[place]},
+                    multi_modal_data={FEATURES: policy.prompts[place].features},
                     reward_score=0.0,  # as_dict sets the turn's own
                     num_turns=turn.index + 1,
                     metrics=AgentLoopMetrics(),

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter, defaultdict
 from typing import Any
 
 import hydra
 import ray
+import torch
+import transfer_queue as tq
 from omegaconf import OmegaConf
 from verl.experimental.agent_loop.agent_loop import DictConfigWrap
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
+from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
-from thinkedit.actors.agent_loop import EditLoop, flush_stores
+from thinkedit.actors.agent_loop import FEATURES, EditLoop, TurnSample, flush_stores
 
 
 class ThinkEditWorker(AgentLoopWorkerTQ.__ray_actor_class__):  # type: ignore[misc]  # verl is untyped
@@ -20,7 +24,8 @@ class ThinkEditWorker(AgentLoopWorkerTQ.__ray_actor_class__):  # type: ignore[mi
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._gate = asyncio.Semaphore(int(self.config.data.thinkedit.concurrency))
-        self._unfinished = 0
+        self._under_way: Counter[str] = Counter()
+        self._finished: defaultdict[str, list[tuple[list[TurnSample], dict[str, Any]]]] = defaultdict(list)
         self._loop: EditLoop | None = None
 
     async def _run_agent_loop(
@@ -37,16 +42,70 @@ class ThinkEditWorker(AgentLoopWorkerTQ.__ray_actor_class__):  # type: ignore[mi
         verl builds a loop object per episode with hydra's instantiate, which costs more than a
         procedural edit; ours keeps nothing between episodes, so one serves them all.
         """
-        self._unfinished += 1
+        group = str(row["uid"])
+        self._under_way[group] += 1
         try:
             async with self._gate:
                 samples = await self._edit_loop().run(sampling_params, **row)
-                await self._agent_loop_postprocess(samples, trajectory["validate"], **row)
+            self._finished[group].append((samples, row))
         finally:
-            self._unfinished -= 1
-            if not self._unfinished:
-                # Before verl hears that the last group is finished: what is trained on is on disk.
-                await asyncio.to_thread(flush_stores)
+            self._under_way[group] -= 1
+            if not self._under_way[group]:
+                del self._under_way[group]
+                # Before verl hears that the group is finished: what is trained on is on disk.
+                if not self._under_way:
+                    await asyncio.to_thread(flush_stores)
+                await self._put(self._finished.pop(group, []), validate=bool(trajectory["validate"]))
+
+    async def _put(self, episodes: list[tuple[list[TurnSample], dict[str, Any]]], *, validate: bool) -> None:
+        """A group's samples into the queue, all at once (verl makes one transfer per episode).
+
+        Keys, fields and tags are those of verl's `_agent_loop_postprocess`.
+        """
+        keys, fields, tags = [], [], []
+        for samples, row in episodes:
+            for place, sample in enumerate(samples):
+                keys.append(f"{row['uid']}_{row['session_id']}_{place}")
+                field = self._field(sample, row)
+                fields.append(field)
+                lengths = field["prompts"].size(0), field["responses"].size(0)
+                versions = {name: sample.extra_fields.get(name) for name in ("min_global_steps", "max_global_steps")}
+                tags.append(
+                    {
+                        "status": "success",
+                        "prompt_len": lengths[0],
+                        "response_len": lengths[1],
+                        "seq_len": sum(lengths),
+                        "global_steps": row["global_steps"],
+                        **versions,
+                    }
+                )
+        if keys:
+            await tq.async_kv_batch_put(
+                keys=keys,
+                fields=list_of_dict_to_tensordict(fields),
+                tags=tags,
+                partition_id="val" if validate else "train",
+            )
+
+    def _field(self, sample: TurnSample, row: dict[str, Any]) -> dict[str, Any]:
+        features = dict((sample.multi_modal_data or {}).get(FEATURES, {}))
+        field = sample.as_dict() | row
+        field.pop("multi_modal_data", None)
+        input_ids = torch.cat([field["prompts"], field["responses"]])
+        grid = features.get("image_grid_thw")
+        inputs = {name: features[name] for name in ("pixel_values", "image_grid_thw") if name in features}
+        positions = self._compute_position_ids(
+            input_ids[None], torch.ones_like(input_ids)[None], {**inputs, "mm_token_type_ids": True}
+        )
+        if grid is not None:
+            inputs["images_seqlens"] = torch.repeat_interleave(grid[:, 1] * grid[:, 2], grid[:, 0])
+        return field | {
+            "loss_mask": field["response_mask"],
+            "input_ids": input_ids,
+            "position_ids": positions.squeeze(0),
+            "multi_modal_inputs": inputs,
+        }
 
     def _edit_loop(self) -> EditLoop:
         if self._loop is not None:

@@ -9,7 +9,8 @@ Registered under `verl_config.TRAINER`. What is overridden, and why:
   row with its group, state, turn and validity (verl's estimators see tokens and a uid);
 - `_compute_metrics`: figures of this step into metrics.jsonl, which survives a resume (verl's file
   logger truncates);
-- `_balance_batch`: a clear end when nothing could be sampled.
+- `_balance_batch`: a clear end when nothing could be sampled;
+- `get_llm_client`: no load balancing where there is one server.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from omegaconf import DictConfig, open_dict
 from tensordict import TensorDict
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+from verl.workers.rollout.llm_server import LLMServerClient
 from verl.workers.utils.padding import response_to_nested
 
 from thinkedit.configs.load import load_config
@@ -67,6 +69,11 @@ class ThinkEditTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
         for role in self.role_worker_mapping:
             self.role_worker_mapping[role] = ray.remote(LearnerWorker)
 
+    def get_llm_client(self) -> Any:
+        """verl's client of the rollout servers; with one server there is nothing to balance."""
+        sole = len(self.llm_server_manager.get_replicas()) == 1
+        return self.llm_server_manager.get_client(SoleServerClient if sole else None)
+
     def _get_required_batch_multiple(self, dp_size: int) -> int:
         return math.lcm(dp_size, self._rows_unit())
 
@@ -79,7 +86,7 @@ class ThinkEditTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
         return super()._balance_batch(batch, metrics, *args, **kwargs)
 
     def _compute_advantage(self, batch: Any, metrics: dict[str, Any]) -> Any:
-        fields = ["response_mask", "extra_fields"]
+        fields = ["response_mask", "rollout_log_probs", "extra_fields"]
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=fields)
         real = [not tag.get("is_padding", False) for tag in batch.tags]
         extras = [getattr(extra, "data", extra) for extra in data["extra_fields"]]
@@ -100,6 +107,10 @@ class ThinkEditTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
 
         mask = data["response_mask"]
         padded = mask.to_padded_tensor(0)
+        if padded.any():
+            # -log p of what was sampled is an unbiased estimate of the policy's entropy per token.
+            log_probs = data["rollout_log_probs"].to_padded_tensor(0.0)
+            metrics["policy/entropy/mean"] = float(-(log_probs * padded).sum() / padded.sum())
         tokens = torch.as_tensor(advantages)[:, None] * padded
         nested = response_to_nested(tokens, mask)
         output = TensorDict({"advantages": nested, "returns": nested.clone()}, batch_size=len(batch))
@@ -144,6 +155,20 @@ class ThinkEditTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
     ) -> None:
         super()._compute_metrics(batch, metrics, timing_raw, global_steps, epoch)
         self._run.write(global_steps, metrics)
+
+
+class SoleServerClient(LLMServerClient):  # type: ignore[misc]  # verl is untyped
+    """Asks the load balancer once: two of verl's three remote calls per reply go to it."""
+
+    _server: tuple[str, Any] | None = None
+
+    async def _acquire_server(self, request_id: str, **extra: Any) -> tuple[str, Any]:
+        if self._server is None:
+            self._server = await super()._acquire_server(request_id, **extra)
+        return self._server
+
+    def _release_server(self, server_id: str, request_id: str | None = None) -> None:
+        return None
 
 
 class _Run:
