@@ -11,10 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 from omegaconf import MISSING
-from PIL import Image, ImageOps, UnidentifiedImageError
 
+from thinkedit.envs.images import read_rgb
 from thinkedit.errors import ConfigError, DataError, UnknownName
 from thinkedit.types import RGB, Task
 
@@ -71,8 +70,8 @@ class FileTasks(TaskSource):
     """A user's own pairs of picture and instruction from a JSONL file.
 
     A record has `image` (relative to the file) and `instruction`, and may have `uid`,
-    `task_type` and `split`; other keys are kept in `Task.reference`. Pictures are turned
-    upright (EXIF) and made RGB. Records without a split get one by a hash of the picture's
+    `task_type` and `split`; other keys are kept in `Task.reference`. Pictures become 8-bit RGB
+    (`thinkedit.envs.images`). Records without a split get one by a hash of the picture's
     bytes, so that all records of one picture land in the same split.
     """
 
@@ -107,12 +106,7 @@ class FileTasks(TaskSource):
         return len(self._splits[split])
 
     def _picture(self, name: str) -> RGB:
-        path = self._path.parent / name
-        try:
-            with Image.open(path) as image:
-                return np.array(ImageOps.exif_transpose(image).convert("RGB"))
-        except (OSError, UnidentifiedImageError) as error:
-            raise DataError(f"{path}: not a readable picture ({error})") from error
+        return read_rgb(self._path.parent / name)
 
     @cached_property
     def _splits(self) -> dict[str, list[dict[str, Any]]]:
