@@ -49,6 +49,18 @@ class JudgeError(ServiceError):
     outcome = Outcome.JUDGE_FAILED
 
 
+class JudgeUnreachable(JudgeError):
+    """The judge's server could not be reached, or answered with an error."""
+
+
+class JudgeRefused(JudgeError):
+    """The judge would not grade: a refusal, a content filter, or an empty reply."""
+
+
+class JudgeUnreadable(JudgeError):
+    """The judge replied, but not with two scores in [0, 10]."""
+
+
 class ServiceTimeout(ServiceError):
     """The editor or judge did not answer within its deadline."""
 
