@@ -1,0 +1,293 @@
+"""Asks an OpenAI-compatible chat server, a bounded number of times, and types what goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from thinkedit.errors import (
+    ConfigError,
+    JudgeRefused,
+    JudgeUnreachable,
+    JudgeUnreadable,
+    ServiceError,
+    ServiceTimeout,
+)
+
+if TYPE_CHECKING:
+    import openai
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+_PASSING = frozenset({408, 409, 425, 429})  # and 5xx: the next try may meet better luck
+_OUT_OF_MONEY = "insufficient_quota"
+_FILTERED = ("content_filter", "content_policy", "moderation")
+_SHOWN = 200  # characters
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How long and how often. Seconds.
+
+    tries: calls at most. request_timeout_s: one call in all; connect_timeout_s: its connection.
+    backoff_s: wait before the second try, doubled before each further one, each times a random
+    factor in [0.5, 1]. max_wait_s: longest wait; a server that asks for more ends the tries.
+    concurrency: calls in flight.
+    """
+
+    tries: int = 3
+    request_timeout_s: float = 60.0
+    connect_timeout_s: float = 5.0
+    backoff_s: float = 1.0
+    max_wait_s: float = 30.0
+    concurrency: int = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer(Generic[T]):
+    """What was read from a reply, and what it took.
+
+    model: as the server names it. faults: what went wrong in the tries before.
+    """
+
+    value: T
+    text: str
+    model: str
+    faults: tuple[str, ...]
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    """A failed try. A value and not an exception: openai's exceptions hold the request, key included."""
+
+    kind: type[ServiceError]
+    what: str
+    again: bool = True
+    wait_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    text: str
+    model: str
+    cut: bool
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class ChatClient:
+    """The chat route of one server. Belongs to whatever event loop it is used in.
+
+    Args:
+        key_env: the environment variable that holds the key, read when a connection is opened
+            and kept nowhere here; None for a server that wants none.
+    """
+
+    def __init__(self, base_url: str, key_env: str | None, limits: Limits) -> None:
+        self._base_url, self._key_env, self._limits = base_url, key_env, limits
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._client: openai.AsyncOpenAI
+        self._slots: asyncio.Semaphore
+        read_key(key_env)  # better told now than after an hour of training
+
+    async def ask(self, body: Mapping[str, Any], read: Callable[[str], T], who: str) -> Answer[T]:
+        """Send `body` until `read` accepts a reply.
+
+        Args:
+            read: raises ValueError for a reply that is not what was asked for.
+            who: for messages.
+
+        Raises:
+            JudgeUnreachable, JudgeRefused, JudgeUnreadable, ServiceTimeout: by the last try.
+        """
+        faults: list[_Fault] = []
+        while True:
+            result = await self._try(body)
+            if isinstance(result, _Reply):
+                try:
+                    value = read(result.text)
+                except ValueError as error:
+                    result = _unreadable(result, str(error))
+                else:
+                    return Answer(
+                        value=value,
+                        text=result.text,
+                        model=result.model,
+                        faults=tuple(fault.what for fault in faults),
+                        prompt_tokens=result.prompt_tokens,
+                        completion_tokens=result.completion_tokens,
+                    )
+            result = replace(result, what=self._public(result.what))
+            faults.append(result)
+            wait_s = self._wait_s(len(faults), result.wait_s)
+            log.info("%s, try %d of %d: %s", who, len(faults), self._limits.tries, result.what)
+            if not result.again or len(faults) == self._limits.tries or wait_s is None:
+                history = "; ".join(fault.what for fault in faults)
+                raise result.kind(f"{who}: no verdict after {len(faults)} tries: {history}")
+            await asyncio.sleep(wait_s)
+
+    async def close(self) -> None:
+        """Close the connections of this event loop."""
+        if self._loop is asyncio.get_running_loop():
+            self._loop = None
+            await self._client.close()
+
+    def _wait_s(self, tries: int, asked_s: float) -> float | None:
+        """Seconds until the next try; None when the server wants more patience than we have."""
+        if asked_s > self._limits.max_wait_s:
+            return None
+        limits = self._limits
+        # The exponent is capped only so that no float overflows.
+        wait_s = min(limits.backoff_s * 2.0 ** min(tries - 1, 30), limits.max_wait_s) * random.uniform(0.5, 1)
+        if asked_s > 0:  # never sooner; a little later, or all who were told the same return together
+            wait_s = max(wait_s, asked_s + random.uniform(0, limits.backoff_s))
+        return wait_s
+
+    async def _try(self, body: Mapping[str, Any]) -> _Reply | _Fault:
+        import openai
+
+        self._open()
+        async with self._slots:
+            try:
+                # openai's own limit is for each read: a server that drips would never reach it.
+                async with asyncio.timeout(self._limits.request_timeout_s):
+                    completion = await self._client.chat.completions.create(**body)
+                return _reply(completion)
+            except TimeoutError:
+                return _Fault(ServiceTimeout, f"no answer within {self._limits.request_timeout_s:g} s")
+            except openai.APITimeoutError as error:
+                return _Fault(ServiceTimeout, type(error.__cause__ or error).__name__)
+            except openai.APIStatusError as error:
+                return self._status_fault(error)
+            except openai.APIConnectionError as error:
+                cause = type(error.__cause__).__name__ if error.__cause__ else "no connection"
+                return _Fault(JudgeUnreachable, f"{cause}: {error.__cause__ or error}")
+            except (openai.OpenAIError, ValueError) as error:  # ValueError: a body that is no JSON
+                return _Fault(JudgeUnreachable, f"{type(error).__name__}: {error}")
+
+    def _open(self) -> None:
+        """Client and slots for the running loop; those of another loop are left to it."""
+        import openai
+
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            limits = self._limits
+            self._client = openai.AsyncOpenAI(
+                base_url=self._base_url,
+                api_key=read_key(self._key_env) or "none",  # openai refuses to start without
+                max_retries=0,  # ours are counted
+                timeout=openai.Timeout(limits.request_timeout_s, connect=limits.connect_timeout_s),
+            )
+            self._slots = asyncio.Semaphore(limits.concurrency)
+            self._loop = loop
+
+    def _status_fault(self, error: openai.APIStatusError) -> _Fault:
+        body = error.body if isinstance(error.body, Mapping) else {}
+        message = body.get("message") or error.message
+        wait_s = _retry_after_s(error.response.headers.get("retry-after", ""))
+        asks = f" (asks for {wait_s:.0f} s)" if wait_s > self._limits.max_wait_s else ""
+        what = f"HTTP {error.status_code}{asks}: {message}"
+        codes = f"{error.code} {error.type} {message if error.status_code == 400 else ''}".lower()
+        if 400 <= error.status_code < 404 and any(mark in codes for mark in _FILTERED):
+            return _Fault(JudgeRefused, what, again=False)
+        passing = error.status_code in _PASSING or error.status_code >= 500
+        return _Fault(
+            JudgeUnreachable,
+            what,
+            again=passing and _OUT_OF_MONEY not in codes,
+            wait_s=wait_s,
+        )
+
+    def _public(self, text: str) -> str:
+        """What may be shown of a server's words: the beginning, and not the key, which some echo."""
+        if self._key_env is not None:
+            text = text.replace(self._client.api_key, "<key>")  # before the cut, or half a key is left
+        text = " ".join(text.split())
+        return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+
+
+def read_key(name: str | None) -> str | None:
+    """The key in an environment variable; None when no variable is named.
+
+    Raises:
+        ConfigError: the variable is empty or holds what no HTTP header can.
+    """
+    if name is None:
+        return None
+    key = os.environ.get(name, "").strip()
+    if not key:
+        raise ConfigError(
+            f"api_key_env: the environment variable {name} is not set; "
+            "it must hold the server's key (api_key_env: null for a server without)"
+        )
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise ConfigError(f"api_key_env: what the environment variable {name} holds is no key")
+    return key
+
+
+def _reply(completion: Any) -> _Reply | _Fault:
+    """The text of a completion. openai doesn't validate what servers send, so everything is looked at."""
+    choices = getattr(completion, "choices", None)
+    if not isinstance(choices, list) or not choices or getattr(choices[0], "message", None) is None:
+        return _Fault(JudgeUnreachable, f"not a chat completion: {_server_error(completion)}")
+    message, finish = choices[0].message, choices[0].finish_reason
+    refusal, text = getattr(message, "refusal", None), message.content
+    if refusal:
+        return _Fault(JudgeRefused, f"refused: {refusal}")
+    if finish == "content_filter":
+        return _Fault(JudgeRefused, "the reply was withheld by a content filter")
+    cut = finish == "length"
+    if not isinstance(text, str) or not text.strip():
+        if cut:
+            return _Fault(JudgeUnreadable, "max_tokens was spent before the reply began")
+        return _Fault(JudgeRefused, "an empty reply")
+    usage = getattr(completion, "usage", None)
+    return _Reply(
+        text,
+        str(getattr(completion, "model", "") or ""),
+        cut,
+        _count(getattr(usage, "prompt_tokens", 0)),
+        _count(getattr(usage, "completion_tokens", 0)),
+    )
+
+
+def _server_error(completion: Any) -> str:
+    """What a server says that reports errors with status 200."""
+    error = getattr(completion, "error", None)
+    if isinstance(error, Mapping):
+        error = error.get("message")
+    return str(error or type(completion).__name__)
+
+
+def _unreadable(reply: _Reply, why: str) -> _Fault:
+    hint = ", cut off at max_tokens" if reply.cut else ""
+    return _Fault(JudgeUnreadable, f"{why}{hint}, in the reply: {reply.text}")
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+def _retry_after_s(value: str) -> float:
+    """Seconds that a Retry-After header asks for (RFC 9110, 10.2.3: a number or a date); 0 if none."""
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        date = parsedate_to_datetime(value)
+    except ValueError:
+        return 0.0
+    if date.tzinfo is None:
+        date = date.replace(tzinfo=UTC)
+    return max(0.0, (date - datetime.now(UTC)).total_seconds())
