@@ -8,6 +8,9 @@ import pytest
 from thinkedit.envs.world import Item, Scene, render
 from thinkedit.envs.world.judge import WorldJudge
 from thinkedit.errors import JudgeError
+from thinkedit.rewards.judges.base import Judge
+from thinkedit.rewards.judges.contract import JudgeContract
+from thinkedit.types import RGB
 
 STAR = Item(0, "big", "red", "star", jitter=1)
 SQUARE = Item(4, "small", "blue", "square", jitter=2)
@@ -21,6 +24,20 @@ def marks(instruction: str, *edited: Item, noise: int = 0, source: Scene = SOURC
 
 
 BLUE_STAR = replace(STAR, colour="blue")
+
+
+class TestWorldJudge(JudgeContract):
+    def make(self) -> Judge:
+        return WorldJudge()
+
+    def source(self) -> RGB:
+        return render(SOURCE)
+
+    def edited(self) -> RGB:
+        return render(Scene((BLUE_STAR, SQUARE, DISC)))
+
+    def instruction(self) -> str:
+        return "paint the red star blue"
 
 
 @pytest.mark.parametrize(
