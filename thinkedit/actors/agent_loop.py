@@ -224,7 +224,11 @@ class EditLoop(AgentLoopBase):  # type: ignore[misc]  # verl is untyped
         """Stands for an episode that could not start: nothing to learn from, but counted."""
         eos = int(self.tokenizer.eos_token_id)
         record = {**_BLANK, "group": episode.group, "episode": episode.uid, "outcome": str(episode.outcome)}
-        version = {"global_steps": episode.step, "min_global_steps": episode.step, "max_global_steps": episode.step}
+        version = {
+            "global_steps": episode.step,
+            "min_global_steps": episode.step,
+            "max_global_steps": episode.step,
+        }
         return TurnSample(
             prompt_ids=[eos, eos],
             response_ids=[eos],

@@ -69,7 +69,9 @@ class ThinkEditWorker(AgentLoopWorkerTQ.__ray_actor_class__):  # type: ignore[mi
                 field = self._field(sample, row)
                 fields.append(field)
                 lengths = field["prompts"].size(0), field["responses"].size(0)
-                versions = {name: sample.extra_fields.get(name) for name in ("min_global_steps", "max_global_steps")}
+                versions = {
+                    name: sample.extra_fields.get(name) for name in ("min_global_steps", "max_global_steps")
+                }
                 tags.append(
                     {
                         "status": "success",
@@ -132,4 +134,3 @@ class ThinkEditManager(AgentLoopManagerTQ):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.agent_loop_workers_class = ray.remote(ThinkEditWorker)  # set late: verl's __init__ overwrites it
-

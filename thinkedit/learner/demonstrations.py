@@ -29,7 +29,9 @@ class DemonstrationSet(Dataset[Sample]):
     (text position, then the three rotary axes; [L] for models without them) and multi_modal_inputs.
     """
 
-    def __init__(self, parquet_files: Any, tokenizer: Any, config: Any, processor: Any, max_samples: int = -1) -> None:
+    def __init__(
+        self, parquet_files: Any, tokenizer: Any, config: Any, processor: Any, max_samples: int = -1
+    ) -> None:
         if processor is None:
             raise DataError("demonstrations hold pictures, and the policy has no processor")
         files = [parquet_files] if isinstance(parquet_files, str) else [str(file) for file in parquet_files]
@@ -53,11 +55,13 @@ class DemonstrationSet(Dataset[Sample]):
         tokens = self._tokenizer(list(replies), add_special_tokens=False)["input_ids"]
         grids = torch.as_tensor(encoded["image_grid_thw"])
         pixels = torch.as_tensor(encoded["pixel_values"])
-        grids_of = grids.split([len(group) for group in images])
-        pixels_of = pixels.split([int(grid.prod(-1).sum()) for grid in grids_of])
+        grids_of = torch.split(grids, [len(group) for group in images])
+        pixels_of = torch.split(pixels, [int(grid.prod(-1).sum()) for grid in grids_of])
         return [
             self._sample(prompt, reply, pixel, grid)
-            for prompt, reply, pixel, grid in zip(encoded["input_ids"], tokens, pixels_of, grids_of, strict=True)
+            for prompt, reply, pixel, grid in zip(
+                encoded["input_ids"], tokens, pixels_of, grids_of, strict=True
+            )
         ]
 
     def _read(self, row: Sample) -> tuple[str, str, list[Image.Image]]:
@@ -78,7 +82,9 @@ class DemonstrationSet(Dataset[Sample]):
         )
         return prompt, answered + self._tokenizer.eos_token, images
 
-    def _sample(self, prompt: list[int], reply: list[int], pixels: torch.Tensor, grid: torch.Tensor) -> Sample:
+    def _sample(
+        self, prompt: list[int], reply: list[int], pixels: torch.Tensor, grid: torch.Tensor
+    ) -> Sample:
         ids = torch.tensor([*prompt, *reply])
         if len(ids) > self._max_length:
             raise DataError(

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -73,7 +73,9 @@ def plan(config: Config) -> tuple[DictConfig, dict[str, Any]]:
         ConfigError: verl refuses the configuration.
     """
     run_dir = Path(config.run_dir)
-    composed = verl_config.grpo_config(config, Paths(config.policy.path, run_dir, Path(tempfile.gettempdir())))
+    composed = verl_config.grpo_config(
+        config, Paths(config.policy.path, run_dir, Path(tempfile.gettempdir()))
+    )
     verl_config.check(composed)
     grpo, cluster, rollout = config.grpo, config.cluster, config.rollout
     gpus = cluster.nodes * cluster.gpus_per_node
@@ -83,7 +85,8 @@ def plan(config: Config) -> tuple[DictConfig, dict[str, Any]]:
         "device": cluster.device,
         "pool": f"{cluster.nodes} node(s) x {cluster.gpus_per_node} {_slots(cluster.device)}",
         "trainer": f"FSDP2 over {gpus} rank(s), {config.policy.dtype}",
-        "rollout": f"{gpus // rollout.tensor_parallel} vLLM engine(s), tensor parallel {rollout.tensor_parallel}",
+        "rollout": f"{gpus // rollout.tensor_parallel} vLLM engine(s)",
+        "rollout_tensor_parallel": rollout.tensor_parallel,
         "rollout_workers": rollout.workers,
         "episodes_per_step": episodes,
         "samples_per_step": f"{episodes} to {episodes * config.episode.max_turns}",
@@ -131,6 +134,7 @@ def main(path: str) -> None:
     """The child's side: run verl's task runner with our trainer registered."""
     end_with_parent()
     config = OmegaConf.load(path)
+    assert isinstance(config, DictConfig)
 
     import ray
     from verl.trainer.constants_ppo import get_ppo_ray_runtime_env
@@ -138,11 +142,12 @@ def main(path: str) -> None:
 
     import thinkedit.learner.trainer  # noqa: F401  # registers verl_config.TRAINER
 
-    verl_config.check(config)  # type: ignore[arg-type]
-    runtime_env = OmegaConf.merge(get_ppo_ray_runtime_env(config), config.ray_kwargs.ray_init.runtime_env)
-    runtime_env.setdefault("env_vars", {})["TRANSFER_QUEUE_ENABLE"] = "1"
+    verl_config.check(config)
     os.environ["TRANSFER_QUEUE_ENABLE"] = "1"
-    ray.init(**{**OmegaConf.to_container(config.ray_kwargs.ray_init), "runtime_env": OmegaConf.to_container(runtime_env)})
+    settings = config.ray_kwargs.ray_init
+    settings.runtime_env = OmegaConf.merge(get_ppo_ray_runtime_env(config), settings.runtime_env)
+    settings.runtime_env.setdefault("env_vars", {})["TRANSFER_QUEUE_ENABLE"] = "1"
+    ray.init(**cast(dict[str, Any], OmegaConf.to_container(settings)))
     try:
         TaskRunnerV1.__ray_actor_class__().run(config)
     finally:

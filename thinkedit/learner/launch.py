@@ -181,7 +181,11 @@ def export_policy(checkpoint: Path, base: str | Path, out: str | Path) -> Path:
     shutil.copytree(found, staging)
     if Path(base).is_dir():
         for file in Path(base).iterdir():
-            if file.is_file() and file.suffix not in (".safetensors", ".md") and not (staging / file.name).exists():
+            if (
+                file.is_file()
+                and file.suffix not in (".safetensors", ".md")
+                and not (staging / file.name).exists()
+            ):
                 shutil.copy2(file, staging / file.name)
     shutil.rmtree(out, ignore_errors=True)
     staging.rename(out)

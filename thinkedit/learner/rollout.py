@@ -28,4 +28,6 @@ class RolloutExtension(vLLMColocateWorkerExtension):  # type: ignore[misc]  # ve
 
     def weight_digest(self) -> dict[str, Any]:
         """Sums of a few weights; tests compare them before and after a transfer."""
-        return {name: float(weight.double().sum()) for name, weight in self.model_runner.model.named_parameters()}
+        return {
+            name: float(weight.double().sum()) for name, weight in self.model_runner.model.named_parameters()
+        }

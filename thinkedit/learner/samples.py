@@ -152,4 +152,6 @@ class FailureGuard:
                 f"{fraction:.0%} of the last {len(self._recent)} samples have no reward ({told}); "
                 f"the limit is {self._stop_at:.0%}. Mend the editor or judge and start again: the run resumes"
             )
-        return f"{fraction:.0%} of recent samples have no reward ({told})" if fraction > self._warn_at else None
+        return (
+            f"{fraction:.0%} of recent samples have no reward ({told})" if fraction > self._warn_at else None
+        )

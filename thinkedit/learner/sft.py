@@ -84,12 +84,13 @@ def main(run_dir: Path) -> None:
     assert isinstance(config, DictConfig)
 
     import torch.distributed as dist
+    from torch._C._distributed_c10d import HashStore
     from verl.utils.distributed import destroy_global_process_group, initialize_global_process_group
 
     if alone:
         # One rank talks to itself through memory: no port that another run may hold.
         backend = "gloo" if config.trainer.device == "cpu" else "cpu:gloo,cuda:nccl"
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+        dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
     elif config.trainer.device == "cpu":
         dist.init_process_group("gloo")  # verl would ask for "cpu:gloo,cpu:gloo", which torch refuses
     else:
@@ -116,7 +117,11 @@ def build_trainer(config: DictConfig, run_dir: Path) -> Any:
             self.step += 1
             if self.engine.is_mp_src_rank_with_outputs() and self.engine.get_data_parallel_rank() == 0:
                 metrics = tu.get(output, "metrics")
-                figures = {f"train/{name}": float(metrics[name]) for name in ("loss", "grad_norm", "lr") if name in metrics}
+                figures = {
+                    f"train/{name}": float(metrics[name])
+                    for name in ("loss", "grad_norm", "lr")
+                    if name in metrics
+                }
                 append_metrics(run_dir, self.step, {**figures, "timing_s/step": time.monotonic() - began})
             return output
 
@@ -124,9 +129,9 @@ def build_trainer(config: DictConfig, run_dir: Path) -> Any:
         def _build_engine(self) -> None:
             super()._build_engine()
             # verl names its worker class in the method's body: build ours of the same configuration.
-            self.training_client = RecordingWorker(config=self.training_client.config)
-            self.training_client.set_loss_fn(loss_fn=self.loss_fn)
-            self.engine = self.training_client.engine
+            worker: Any = RecordingWorker(config=vars(self)["training_client"].config)
+            worker.set_loss_fn(loss_fn=self.loss_fn)
+            self.training_client, self.engine = worker, worker.engine
 
         def _init_engine(self) -> None:
             super()._init_engine()

@@ -53,7 +53,7 @@ class GapTooWide(RuntimeError):
     """Rollout and trainer disagree on the probability of what was sampled."""
 
 
-@register_trainer(verl_config.TRAINER)  # type: ignore[untyped-decorator]
+@register_trainer(verl_config.TRAINER)
 class ThinkEditTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
     """One step: sample episodes, score turns against siblings, update, send the weights."""
 
@@ -146,8 +146,8 @@ class ThinkEditTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
         if limit is not None and metrics.get("gap/prob_max", 0.0) > limit:
             raise GapTooWide(
                 f"step {self.global_steps}: the trainer's probability of a sampled token differs from the "
-                f"rollout's by {metrics['gap/prob_max']:.2e} (limit {limit:.0e}); the rollout engine does not "
-                "run the trainer's weights"
+                f"rollout's by {metrics['gap/prob_max']:.2e} (limit {limit:.0e}); "
+                "the rollout engine does not run the trainer's weights"
             )
 
     def _compute_metrics(

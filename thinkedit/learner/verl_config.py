@@ -6,7 +6,7 @@ that verl does not know is refused; `check` then builds verl's own dataclasses f
 
 from __future__ import annotations
 
-import os
+import io
 from collections.abc import Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -150,7 +150,7 @@ def check(composed: DictConfig) -> None:
 
     rollout, actor = composed.actor_rollout_ref.rollout, composed.actor_rollout_ref.actor
     try:
-        with redirect_stdout(open(os.devnull, "w")):  # noqa: SIM115  # verl prints as it checks
+        with redirect_stdout(io.StringIO()):  # verl prints as it checks
             actor_config = omega_conf_to_dataclass(actor)
             gpus = composed.trainer.nnodes * composed.trainer.n_gpus_per_node
             actor_config.validate(gpus, composed.data.train_batch_size, composed.actor_rollout_ref.model)
@@ -303,7 +303,7 @@ def _cpu_settings(config: Config, paths: Paths) -> dict[str, Any]:
 
 
 def _cuda_settings(config: Config) -> dict[str, Any]:
-    actor, ref, roll = (f"actor_rollout_ref.{part}" for part in ("actor", "ref", "rollout"))
+    actor, ref = "actor_rollout_ref.actor", "actor_rollout_ref.ref"
     settings: dict[str, Any] = {
         f"{actor}.fsdp_config.model_dtype": "fp32",
         f"{ref}.fsdp_config.model_dtype": config.policy.dtype,

@@ -33,7 +33,9 @@ def open_gloo_group() -> None:
         )
 
 
-def token_log_probs(logits: torch.Tensor, labels: torch.Tensor, inplace_backward: bool = True) -> torch.Tensor:
+def token_log_probs(
+    logits: torch.Tensor, labels: torch.Tensor, inplace_backward: bool = True
+) -> torch.Tensor:
     """Log-probability of each label. logits: [..., vocabulary]; labels: [...]."""
     flat = functional.cross_entropy(logits.flatten(0, -2), labels.flatten(), reduction="none")
     return -flat.view(labels.shape)
@@ -46,7 +48,7 @@ def _unpinned(pin_memory: bool = True) -> CPUOffloadPolicy:
 if os.environ.get("VERL_PLATFORM") == "cpu":
     open_gloo_group()
 
-    @EngineRegistry.register(model_type="language_model", backend=["fsdp2"], device="cpu")  # type: ignore[untyped-decorator]
+    @EngineRegistry.register(model_type="language_model", backend=["fsdp2"], device="cpu")
     class CPUEngine(transformer_impl.FSDPEngineWithLMHead):  # type: ignore[misc]
         """verl's own engine without page-locked memory, and with log-probabilities in one piece."""
 

@@ -28,6 +28,7 @@ def cpu_environment(*, threads: int, scratch: Path) -> dict[str, str]:
         "OMP_NUM_THREADS": str(threads),
         "OMP_WAIT_POLICY": "PASSIVE",
         "TOKENIZERS_PARALLELISM": "false",
+        "TQ_NUM_THREADS": "1",
         # vLLM would pin threads to cores that the trainer uses too.
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         # Lets the engine run its one worker in its own process instead of a further one; the server

@@ -1,0 +1,183 @@
+"""The closed loop on verl, small: warm start, two GRPO steps, a resume, and what they leave.
+
+Two starts of verl cost minutes, so that one run proves many things; the tests read what it left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from thinkedit.actors.policy import ScriptedPolicy
+from thinkedit.actors.store import TrajectoryStore
+from thinkedit.configs.load import load_config
+from thinkedit.configs.schema import Config
+from thinkedit.data.demonstrations import write_demonstrations
+from thinkedit.envs.build import Parts
+from thinkedit.envs.world.experts import NaiveExpert
+from thinkedit.learner.grpo import run_grpo
+from thinkedit.learner.launch import TrainingResult
+from thinkedit.learner.sft import run_sft
+from thinkedit.types import Episode
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(1500)]
+
+TASKS, GROUP, STEPS = 4, 4, 2
+SETTINGS = (
+    "sft.demonstrations=128",
+    "sft.batch_size=16",
+    "sft.micro_batch_size=16",
+    f"grpo.tasks_per_step={TASKS}",
+    f"grpo.group_size={GROUP}",
+    "grpo.save_every=100",
+    "rollout.workers=2",
+)
+
+
+def settings(*more: str) -> Config:
+    return load_config("demo", [*SETTINGS, *more])
+
+
+@dataclass
+class Trained:
+    root: Path
+    sft: TrainingResult
+    grpo: TrainingResult
+    resumed: TrainingResult
+    reported: list[int]
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.root / "grpo" / "metrics.jsonl").read_text().splitlines()]
+
+    @property
+    def episodes(self) -> list[Episode]:
+        return list(TrajectoryStore(self.root / "grpo" / "trajectories").read())
+
+
+async def demonstrate(path: Path, config: Config) -> None:
+    parts = Parts.from_config(config)
+    await write_demonstrations(
+        path,
+        config.sft.demonstrations,
+        tasks=parts.tasks,
+        split="sft",
+        make_session=parts.session,
+        expert=ScriptedPolicy(NaiveExpert.from_parts(parts), seed=0),
+        protocol=parts.protocol,
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    root = tmp_path_factory.mktemp("run")
+    reported: list[int] = []
+
+    def on_step(metrics: Mapping[str, float]) -> None:
+        reported.append(int(metrics["step"]))
+
+    config = settings(f"grpo.steps={STEPS}")
+    data = root / "demonstrations.parquet"
+    asyncio.run(demonstrate(data, config))
+    sft = run_sft(config, data, root / "sft")
+    grpo = run_grpo(config, sft.policy, root / "grpo", on_step=on_step)
+    resumed = run_grpo(settings(f"grpo.steps={STEPS + 1}"), sft.policy, root / "grpo", on_step=on_step)
+    return Trained(root, sft, grpo, resumed, reported)
+
+
+def test_the_warm_start_learns(trained: Trained) -> None:
+    lines = [json.loads(line) for line in (trained.root / "sft" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, 9))
+    assert lines[-1]["train/loss"] < lines[0]["train/loss"]
+
+
+def test_every_step_is_reported_once_over_both_starts(trained: Trained) -> None:
+    assert trained.reported == [1, 2, 3]
+    assert [line["step"] for line in trained.metrics] == [1, 2, 3]
+    assert (trained.grpo.steps, trained.resumed.steps) == (2, 3)
+
+
+def test_weights_really_move(trained: Trained) -> None:
+    """vLLM starts on dummy weights; equal probabilities can only come from the trainer's.
+
+    Step 1 shows the first transfer, step 2 the transfer after an update, step 3 that of a
+    checkpoint's weights.
+    """
+    verl = load_yaml(trained.root / "grpo" / "verl.yaml")
+    assert verl["actor_rollout_ref"]["rollout"]["load_format"] == "dummy"
+    gaps = [line["gap/prob_max"] for line in trained.metrics]
+    assert len(gaps) == STEPS + 1
+    assert max(gaps) < 1e-3
+
+
+def test_the_policy_left_its_start(trained: Trained) -> None:
+    assert trained.metrics[0]["actor/kl_loss"] == pytest.approx(0.0, abs=1e-6)
+    start, end = weights(trained.sft.policy), weights(trained.resumed.policy)
+    assert start.keys() == end.keys()
+    assert any(not np.array_equal(start[name], end[name]) for name in start)
+
+
+def test_one_update_a_step_whatever_the_number_of_turns(trained: Trained) -> None:
+    assert [line["actor/updates"] for line in trained.metrics] == [1, 1, 1]
+
+
+def test_every_episode_is_stored_with_the_version_that_sampled_it(trained: Trained) -> None:
+    by_step: dict[int, list[Episode]] = {}
+    for episode in trained.episodes:
+        by_step.setdefault(episode.step, []).append(episode)
+    assert {step: len(episodes) for step, episodes in by_step.items()} == dict.fromkeys(
+        (1, 2, 3), TASKS * GROUP
+    )
+    for step, episodes in by_step.items():
+        assert {s.policy_version for e in episodes for s in e.sampling} == {step - 1}
+
+
+def test_siblings_share_task_seed_and_first_edit(trained: Trained) -> None:
+    groups: dict[str, list[Episode]] = {}
+    for episode in trained.episodes:
+        groups.setdefault(episode.group, []).append(episode)
+    assert all(len(siblings) == GROUP for siblings in groups.values())
+    for siblings in groups.values():
+        assert len({(e.task.uid, e.seed) for e in siblings}) == 1
+        assert all(np.array_equal(e.first_edit, siblings[0].first_edit) for e in siblings)
+
+
+def test_a_resumed_run_goes_on_with_the_next_tasks(trained: Trained) -> None:
+    parts = Parts.from_config(settings())
+    seen = [{e.task.uid for e in trained.episodes if e.step == step} for step in (1, 2, 3)]
+    expected = [parts.tasks.task("train", index).uid for index in range(TASKS * (STEPS + 1))]
+    assert seen == [set(expected[i : i + TASKS]) for i in range(0, len(expected), TASKS)]
+
+
+def test_logged_rewards_are_those_of_the_stored_turns(trained: Trained) -> None:
+    for line in trained.metrics:
+        rewards = [
+            t.reward.total
+            for e in trained.episodes
+            if e.step == line["step"]
+            for t in e.turns
+            if t.reward is not None
+        ]
+        assert line["reward/total/mean"] == pytest.approx(float(np.mean(rewards)), abs=1e-6)
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    from omegaconf import OmegaConf
+
+    loaded = OmegaConf.to_container(OmegaConf.load(path))
+    assert isinstance(loaded, dict)
+    return {str(key): value for key, value in loaded.items()}
+
+
+def weights(policy: Path) -> dict[str, Any]:
+    from safetensors.numpy import load_file
+
+    loaded: dict[str, Any] = load_file(policy / "model.safetensors")
+    return loaded

@@ -1,0 +1,67 @@
+"""Samples as the learner gets them: each turn its own reward, nothing from a failed one."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from episodes import play
+
+from thinkedit.actors.agent_loop import TurnSample, editor_seed, turn_record, within_pixels
+from thinkedit.configs.schema import PolicyConfig
+from thinkedit.learner.samples import TurnRecord
+
+
+def sample(reward: float | None) -> dict[str, Any]:
+    from verl.experimental.agent_loop.agent_loop import AgentLoopMetrics
+
+    made = TurnSample(
+        prompt_ids=[1, 2],
+        response_ids=[3, 4, 5],
+        response_mask=[1, 1, 1],
+        response_logprobs=[-0.1, -0.2, -0.3],
+        reward_score=0.9,  # what verl would copy from the last turn
+        metrics=AgentLoopMetrics(),
+        extra_fields={"thinkedit": {"reward": reward}},
+    )
+    return made.as_dict()
+
+
+def test_a_turn_keeps_its_own_reward_on_its_last_token() -> None:
+    assert sample(0.25)["rm_scores"].tolist() == [0.0, 0.0, 0.25]
+
+
+def test_a_reward_of_zero_is_a_reward() -> None:
+    assert sample(0.0)["response_mask"].tolist() == [1, 1, 1]
+
+
+def test_a_turn_without_a_reward_is_masked_and_scored_nowhere() -> None:
+    row = sample(None)
+    assert row["response_mask"].sum() == 0
+    assert row["rm_scores"].abs().sum() == 0
+    assert torch.equal(row["responses"], torch.tensor([3, 4, 5]))
+
+
+def test_siblings_share_their_seed_whatever_their_place() -> None:
+    assert editor_seed("train/7", 3) == editor_seed("train/7", 3)
+    assert editor_seed("train/7", 3) != editor_seed("train/7", 4)
+    assert editor_seed("train/7", 3) != editor_seed("train/8", 3)
+
+
+@pytest.mark.parametrize(("height", "width"), [(96, 96), (40, 90), (2000, 1500)])
+def test_pictures_are_brought_within_the_policys_bounds(height: int, width: int) -> None:
+    policy = PolicyConfig(path="p", min_pixels=9216, max_pixels=1048576)
+    picture = within_pixels(np.zeros((height, width, 3), np.uint8), policy)
+    assert 9216 <= picture.width * picture.height <= 1048576
+    assert picture.width / picture.height == pytest.approx(width / height, rel=0.05)
+
+
+def test_the_learner_reads_every_turn_of_an_episode() -> None:
+    (episode,) = play(1, garbled=0.5)
+    records = [
+        TurnRecord.from_dict(turn_record(episode, turn, sampling))
+        for turn, sampling in zip(episode.turns, episode.sampling, strict=True)
+    ]
+    assert [r.turn for r in records] == list(range(len(episode.turns)))
+    assert [r.reward for r in records] == [t.reward.total if t.reward else None for t in episode.turns]
+    assert {r.group for r in records} == {episode.group}

@@ -1,0 +1,104 @@
+"""What a step's samples become: figures, rows for the estimators, and a stop when too many fail."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from thinkedit.learner.samples import (
+    FailureGuard,
+    TooManyFailures,
+    TurnRecord,
+    advantage_rows,
+    step_metrics,
+)
+
+
+def record(**changes: Any) -> TurnRecord:
+    plain: dict[str, Any] = {
+        "group": "g",
+        "episode": "e",
+        "turn": 0,
+        "state_key": "s",
+        "outcome": "ok",
+        "reward": 0.5,
+        "terms": {"format": 1.0},
+        "before": 4.0,
+        "after": 6.0,
+        "reply_tokens": 10,
+    }
+    return TurnRecord(**(plain | changes))
+
+
+def failed(**changes: Any) -> TurnRecord:
+    return record(outcome="editor_failed", reward=None, terms={}, after=None, **changes)
+
+
+def test_failures_are_counted_and_left_out_of_every_mean() -> None:
+    metrics = step_metrics([record(reward=1.0), failed(episode="f")])
+    assert metrics["reward/total/mean"] == 1.0
+    assert metrics["samples/invalid_fraction"] == 0.5
+    assert metrics["outcome/editor_failed"] == 1
+
+
+def test_a_mean_over_nothing_is_absent_rather_than_zero() -> None:
+    metrics = step_metrics([failed()])
+    assert not [name for name in metrics if name.startswith("reward/")]
+
+
+def test_terms_are_averaged_over_the_turns_that_have_them() -> None:
+    metrics = step_metrics([record(terms={"format": 1.0, "edit": 0.2}), record(terms={"format": 0.0})])
+    assert metrics["reward/format/mean"] == 0.5
+    assert metrics["reward/edit/mean"] == pytest.approx(0.2)
+
+
+def test_only_the_last_turn_counts_as_the_end_of_an_episode() -> None:
+    turns = [record(turn=0, final=False, after=5.0), record(turn=1, before=5.0, after=9.0)]
+    metrics = step_metrics(turns)
+    assert metrics["episode/overall_end/mean"] == 9.0
+    assert metrics["episode/overall_start/mean"] == 4.0
+    assert metrics["episode/turns/mean"] == 2.0
+
+
+def test_rows_keep_order_and_mark_failures_invalid() -> None:
+    rows = advantage_rows([record(), failed(episode="f"), record(turn=1, before=6.0, after=8.0)])
+    assert rows.valid.tolist() == [True, False, True]
+    assert np.isnan(rows.reward[1])
+
+
+def test_improvement_is_measured_from_the_start_of_the_episode() -> None:
+    rows = advantage_rows([record(after=6.0), record(turn=1, before=6.0, after=8.0)])
+    assert rows.improvement is not None
+    assert rows.improvement.tolist() == pytest.approx([0.2, 0.4])
+
+
+def test_a_record_survives_the_way_through_plain_data() -> None:
+    assert TurnRecord.from_dict(record().as_dict()) == record()
+
+
+def test_guard_is_silent_while_few_samples_fail() -> None:
+    guard = FailureGuard(window=100)
+    assert guard.watch([record()] * 97 + [failed()] * 3) is None
+
+
+def test_guard_warns_above_the_first_limit() -> None:
+    warning = FailureGuard(window=100).watch([record()] * 90 + [failed()] * 10)
+    assert warning is not None
+    assert "editor_failed 10" in warning
+
+
+def test_guard_stops_the_run_above_the_second_limit() -> None:
+    guard = FailureGuard(window=100)
+    with pytest.raises(TooManyFailures, match="editor_failed 30"):
+        guard.watch([record()] * 70 + [failed()] * 30)
+
+
+def test_guard_looks_back_over_its_window_only() -> None:
+    guard = FailureGuard(window=100)
+    guard.watch([record()] * 85 + [failed()] * 15)
+    assert guard.watch([record()] * 100) is None
+
+
+def test_guard_stops_at_once_when_nothing_could_be_graded() -> None:
+    with pytest.raises(TooManyFailures, match="no sample of this step"):
+        FailureGuard().watch([failed()] * 4)

@@ -1,0 +1,119 @@
+"""verl's configuration is made in one place, against verl's own defaults and dataclasses."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig
+from omegaconf.errors import ConfigAttributeError
+
+from thinkedit.configs.load import load_config
+from thinkedit.configs.schema import Config
+from thinkedit.errors import ConfigError
+from thinkedit.learner import verl_config
+from thinkedit.learner.grpo import plan
+from thinkedit.learner.verl_config import Paths
+
+
+def paths(folder: Path) -> Paths:
+    return Paths(policy="some/policy", run_dir=folder, scratch=folder)
+
+
+def grpo(config: Config, folder: Path = Path("/run")) -> DictConfig:
+    return verl_config.grpo_config(config, paths(folder))
+
+
+@pytest.fixture
+def demo() -> Config:
+    return load_config("demo")
+
+
+@pytest.fixture
+def paper() -> Config:
+    return load_config("paper/flux_kontext", require_plugins=False)
+
+
+def test_the_papers_recipe_arrives_at_verl_unchanged(paper: Config) -> None:
+    composed = grpo(paper)
+    actor, rollout = composed.actor_rollout_ref.actor, composed.actor_rollout_ref.rollout
+    assert rollout.n == 8
+    assert composed.data.train_batch_size * rollout.n == 128
+    assert actor.optim.lr == 2e-6
+    assert (actor.use_kl_loss, actor.kl_loss_coef) == (True, 1e-3)
+    assert (actor.clip_ratio_low, actor.clip_ratio_high) == (0.2, 0.3)
+
+
+def test_the_papers_plan_is_checked_by_verl_without_its_model(paper: Config) -> None:
+    _, figures = plan(paper)
+    assert figures["policy"] == "Qwen/Qwen3-VL-8B-Instruct"
+    assert figures["episodes_per_step"] == 128
+    assert figures["episodes_per_update"] == 64
+    assert figures["max_pixels"] == 1024 * 1024
+
+
+def test_verl_accepts_the_demo(demo: Config) -> None:
+    verl_config.check(grpo(demo))
+
+
+def test_a_value_that_verl_refuses_is_a_config_error(demo: Config) -> None:
+    composed = grpo(demo)
+    composed.actor_rollout_ref.actor.loss_agg_mode = "no-such-mode"
+    with pytest.raises(ConfigError, match="verl refuses"):
+        verl_config.check(composed)
+
+
+def test_only_a_gpu_run_leaves_the_cpu_backend_out(demo: Config, paper: Config) -> None:
+    assert grpo(demo).actor_rollout_ref.model.external_lib == verl_config.CPU_ENGINE
+    assert grpo(paper).actor_rollout_ref.model.external_lib is None
+
+
+def test_rollouts_start_from_weights_that_only_the_trainer_can_give(demo: Config) -> None:
+    assert grpo(demo).actor_rollout_ref.rollout.load_format == "dummy"
+
+
+def test_no_kl_means_no_reference_model(demo: Config) -> None:
+    demo.grpo.kl_coef = 0.0
+    assert grpo(demo).actor_rollout_ref.actor.use_kl_loss is False
+
+
+@pytest.mark.parametrize(
+    ("changes", "bypasses"),
+    [({}, True), ({"updates_per_step": 2}, False), ({"epochs_per_batch": 2}, False)],
+)
+def test_old_log_probs_are_recomputed_unless_they_are_the_same_numbers(
+    demo: Config, changes: dict[str, Any], bypasses: bool
+) -> None:
+    for name, value in changes.items():
+        setattr(demo.grpo, name, value)
+    composed = grpo(demo)
+    assert composed.algorithm.rollout_correction.bypass_mode is bypasses
+
+
+def test_half_precision_logs_the_gap_without_a_limit(demo: Config, paper: Config) -> None:
+    assert verl_config.gap_limit(demo) == 1e-3
+    assert verl_config.gap_limit(paper) is None
+
+
+def test_a_batch_that_does_not_split_into_updates_is_refused(demo: Config) -> None:
+    demo.grpo.updates_per_step = 3
+    with pytest.raises(ConfigError, match="updates_per_step"):
+        grpo(demo)
+
+
+def test_gpus_that_do_not_fill_engines_are_refused(demo: Config) -> None:
+    demo.rollout.tensor_parallel = 2
+    with pytest.raises(ConfigError, match="tensor_parallel"):
+        grpo(demo)
+
+
+def test_a_key_that_verl_does_not_know_is_refused() -> None:
+    composed = verl_config._compose("ppo_trainer", [])
+    with pytest.raises(ConfigAttributeError):
+        verl_config._apply(composed, {"trainer.no_such_key": 1})
+
+
+def test_sft_trains_on_the_rows_that_rollouts_would_see(demo: Config, tmp_path: Path) -> None:
+    composed = verl_config.sft_config(demo, tmp_path / "data.parquet", paths(tmp_path))
+    assert composed.data.custom_cls.name == "DemonstrationSet"
+    assert composed.engine.strategy == "fsdp2"
+    assert composed.optim.lr == demo.sft.lr
