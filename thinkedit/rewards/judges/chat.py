@@ -55,7 +55,8 @@ class Limits:
 class Answer(Generic[T]):
     """What was read from a reply, and what it took.
 
-    model: as the server names it. faults: what went wrong in the tries before.
+    model: as the server names it. faults: what went wrong in the tries before. Tokens are of
+    all tries: replies that could not be read are paid for too.
     """
 
     value: T
@@ -67,6 +68,12 @@ class Answer(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
+class _Usage:
+    prompt: int = 0
+    completion: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class _Fault:
     """A failed try. A value and not an exception: openai's exceptions hold the request, key included."""
 
@@ -74,6 +81,7 @@ class _Fault:
     what: str
     again: bool = True
     wait_s: float = 0.0
+    usage: _Usage = _Usage()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +89,7 @@ class _Reply:
     text: str
     model: str
     cut: bool
-    prompt_tokens: int
-    completion_tokens: int
+    usage: _Usage
 
 
 class ChatClient:
@@ -119,13 +126,14 @@ class ChatClient:
                 except ValueError as error:
                     result = _unreadable(result, str(error))
                 else:
+                    usages = [result.usage, *(fault.usage for fault in faults)]
                     return Answer(
                         value=value,
                         text=result.text,
                         model=result.model,
                         faults=tuple(fault.what for fault in faults),
-                        prompt_tokens=result.prompt_tokens,
-                        completion_tokens=result.completion_tokens,
+                        prompt_tokens=sum(usage.prompt for usage in usages),
+                        completion_tokens=sum(usage.completion for usage in usages),
                     )
             result = replace(result, what=self._public(result.what))
             faults.append(result)
@@ -133,7 +141,9 @@ class ChatClient:
             log.info("%s, try %d of %d: %s", who, len(faults), self._limits.tries, result.what)
             if not result.again or len(faults) == self._limits.tries or wait_s is None:
                 history = "; ".join(fault.what for fault in faults)
-                raise result.kind(f"{who}: no verdict after {len(faults)} tries: {history}")
+                raise result.kind(
+                    f"{who}: no verdict in try {len(faults)} of {self._limits.tries}: {history}"
+                )
             await asyncio.sleep(wait_s)
 
     async def close(self) -> None:
@@ -159,14 +169,16 @@ class ChatClient:
         self._open()
         async with self._slots:
             try:
-                # openai's own limit is for each read: a server that drips would never reach it.
+                # Not openai's own limit: it is for each read, a server that drips would never reach it.
                 async with asyncio.timeout(self._limits.request_timeout_s):
                     completion = await self._client.chat.completions.create(**body)
                 return _reply(completion)
             except TimeoutError:
                 return _Fault(ServiceTimeout, f"no answer within {self._limits.request_timeout_s:g} s")
             except openai.APITimeoutError as error:
-                return _Fault(ServiceTimeout, type(error.__cause__ or error).__name__)
+                return _Fault(
+                    ServiceTimeout, f"{type(error.__cause__ or error).__name__}: no connection in time"
+                )
             except openai.APIStatusError as error:
                 return self._status_fault(error)
             except openai.APIConnectionError as error:
@@ -186,7 +198,7 @@ class ChatClient:
                 base_url=self._base_url,
                 api_key=read_key(self._key_env) or "none",  # openai refuses to start without
                 max_retries=0,  # ours are counted
-                timeout=openai.Timeout(limits.request_timeout_s, connect=limits.connect_timeout_s),
+                timeout=openai.Timeout(None, connect=limits.connect_timeout_s),
             )
             self._slots = asyncio.Semaphore(limits.concurrency)
             self._loop = loop
@@ -240,25 +252,20 @@ def _reply(completion: Any) -> _Reply | _Fault:
     choices = getattr(completion, "choices", None)
     if not isinstance(choices, list) or not choices or getattr(choices[0], "message", None) is None:
         return _Fault(JudgeUnreachable, f"not a chat completion: {_server_error(completion)}")
+    spent = getattr(completion, "usage", None)
+    usage = _Usage(_count(getattr(spent, "prompt_tokens", 0)), _count(getattr(spent, "completion_tokens", 0)))
     message, finish = choices[0].message, choices[0].finish_reason
     refusal, text = getattr(message, "refusal", None), message.content
     if refusal:
-        return _Fault(JudgeRefused, f"refused: {refusal}")
+        return _Fault(JudgeRefused, f"refused: {refusal}", usage=usage)
     if finish == "content_filter":
-        return _Fault(JudgeRefused, "the reply was withheld by a content filter")
+        return _Fault(JudgeRefused, "the reply was withheld by a content filter", usage=usage)
     cut = finish == "length"
     if not isinstance(text, str) or not text.strip():
         if cut:
-            return _Fault(JudgeUnreadable, "max_tokens was spent before the reply began")
-        return _Fault(JudgeRefused, "an empty reply")
-    usage = getattr(completion, "usage", None)
-    return _Reply(
-        text,
-        str(getattr(completion, "model", "") or ""),
-        cut,
-        _count(getattr(usage, "prompt_tokens", 0)),
-        _count(getattr(usage, "completion_tokens", 0)),
-    )
+            return _Fault(JudgeUnreadable, "max_tokens was spent before the reply began", usage=usage)
+        return _Fault(JudgeRefused, "an empty reply", usage=usage)
+    return _Reply(text, str(getattr(completion, "model", "") or ""), cut, usage)
 
 
 def _server_error(completion: Any) -> str:
@@ -271,7 +278,7 @@ def _server_error(completion: Any) -> str:
 
 def _unreadable(reply: _Reply, why: str) -> _Fault:
     hint = ", cut off at max_tokens" if reply.cut else ""
-    return _Fault(JudgeUnreadable, f"{why}{hint}, in the reply: {reply.text}")
+    return _Fault(JudgeUnreadable, f"{why}{hint}, in the reply: {reply.text}", usage=reply.usage)
 
 
 def _count(value: Any) -> int:

@@ -193,7 +193,7 @@ def test_a_bad_half_is_tried_three_times_and_typed_the_same_each_run(
     assert [type(error) for error in errors] == [kind, kind]
     assert str(errors[0]) == str(errors[1])
     assert why.replace(".", "") in str(errors[0]).replace('"', "")
-    assert "3 tries" in str(errors[0])
+    assert "try 3 of 3" in str(errors[0])
 
 
 @pytest.mark.parametrize("half", ["sc", "pq"])
@@ -246,6 +246,13 @@ def test_retry_after_is_honoured(server: ChatServer) -> None:
     judge_at(server).judge(SOURCE, EDITED, "paint it blue")
     first, second = (call.at for call in server.calls if call.half == "sc")
     assert second - first >= 0.6
+
+
+@pytest.mark.parametrize("answer", [Says("no idea"), REFUSAL])
+def test_replies_that_could_not_be_used_count_as_tokens_spent(server: ChatServer, answer: Answer) -> None:
+    server.answers["sc"] = [answer, marks(8, 6)]
+    notes = judge_at(server).judge(SOURCE, EDITED, "paint it blue").notes
+    assert (notes["calls"], notes["prompt_tokens"], notes["completion_tokens"]) == (3, 150, 30)
 
 
 def test_waits_grow_and_differ(server: ChatServer) -> None:
