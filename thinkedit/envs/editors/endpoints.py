@@ -90,7 +90,7 @@ class Pool:
                 return endpoint
             sick = [endpoint for endpoint in allowed if endpoint.state is not State.CLOSED]
             if len(sick) == len(allowed) and self._probes_failed > failed_before:
-                raise Fault(f"no healthy endpoint; {sick[0].url}: {sick[0].last_fault}")
+                raise Fault(f"no healthy endpoint; {sick[0].last_fault}")
             resting = [e.rest_until for e in allowed if e.rest_until > self._now()]
             if len(resting) == len(allowed) and min(resting) >= deadline:
                 raise Fault(

@@ -111,18 +111,19 @@ class Patience:
                             raise _error(who, failures) from fault
                         await self._wait(who, failures, deadline)
         except TimeoutError as error:
-            so_far = f"; before that: {failures[-1]}" if failures else ""
-            raise ServiceTimeout(f"{who} gave no image within {self.timeout_s:g} s{so_far}") from error
+            raise self._late(who, failures) from error
 
     async def _wait(self, who: str, failures: list[Fault], deadline: float) -> None:
         last = failures[-1]
         pause = 0.0 if last.at_once else max(self.pause_s(len(failures)), self.later(last.wait_s or 0.0))
         left = deadline - asyncio.get_running_loop().time()
-        if pause >= left:
-            raise ServiceTimeout(
-                f"{who}: {last}; the next try is due in {pause:.1f} s, the deadline in {left:.1f} s"
-            ) from last
+        if pause >= left - self.timeout_s / 20:  # a try in the last moment only makes work for nobody
+            raise self._late(who, failures) from last
         await asyncio.sleep(pause)
+
+    def _late(self, who: str, failures: list[Fault]) -> ServiceTimeout:
+        last = f"; last: {failures[-1]}" if failures else ""
+        return ServiceTimeout(f"{who} gave no image within {self.timeout_s:g} s{last}")
 
 
 def _error(who: str, failures: list[Fault]) -> ServiceError:

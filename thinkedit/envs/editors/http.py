@@ -169,6 +169,7 @@ class HTTPEditor(RemoteEditor):
             if len(job.barred) == len(pool.endpoints):
                 fault.again = Again.NEVER
             fault.at_once = pool.another(job.tried)
+            fault.wait_s = None  # the pool sees to it, and another server may be free before
             raise
         finally:
             for task in races:
@@ -206,7 +207,8 @@ class HTTPEditor(RemoteEditor):
         _, pool = self._connected()
         left = job.deadline - asyncio.get_running_loop().time()
         try:
-            image = await self._request(endpoint, job, min(self._try_s, left))
+            # a moment before the edit's own deadline, so that silence is counted against the endpoint
+            image = await self._request(endpoint, job, min(self._try_s, left - min(0.05, left / 40)))
         except Fault as fault:
             # a request that began shortly before the deadline says nothing about the server
             fault.sick = fault.sick and not (fault.timeout and left < 0.9 * self._try_s)

@@ -105,11 +105,14 @@ def secret_from(variable: str | None, option: str) -> str | None:
     """The value of an environment variable that a config names; None when it names none.
 
     Raises:
-        ConfigError: it is not set.
+        ConfigError: it is not set, or can't go into a header.
     """
     if variable is None:
         return None
     value = os.environ.get(variable, "").strip()
     if not value:
         raise ConfigError(f"{option} names the environment variable {variable!r}, which is not set")
+    if not (value.isascii() and value.isprintable()) or " " in value:
+        # refused here, for later the HTTP library would quote it
+        raise ConfigError(f"the environment variable {variable!r} holds what no token or key may hold")
     return value

@@ -3,6 +3,8 @@
 import asyncio
 import io
 import logging
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -340,6 +342,11 @@ class TestTries:
         assert len(busy.calls) <= 1
         assert len(idle.calls) == 6
 
+    def test_who_was_sent_away_for_long_still_gets_its_turn_elsewhere(self, make: Make, serve: Serve) -> None:
+        busy, slow = serve(Fails(429, headers={"Retry-After": "3600"})), serve(Edits(delay_s=0.3))
+        assert len(many(make(busy, slow, concurrency=1), 3)) == 3
+        assert (len(busy.calls), len(slow.calls)) == (1, 3)
+
     def test_a_wait_beyond_the_deadline_is_not_begun(self, make: Make, serve: Serve) -> None:
         server = serve(Fails(429, headers={"Retry-After": "3600"}))
         start = time.monotonic()
@@ -482,6 +489,17 @@ class TestBreaker:
             editor.edit(SOURCE, "x", seed=1)
         assert len(server.calls) == 6  # three probes, and no edit
 
+    @pytest.mark.parametrize("options", [dict(timeout_s=0.3), dict(try_timeout_s=0.3, tries=1)])
+    def test_silence_opens_it_too(self, make: Make, serve: Serve, options: dict[str, Any]) -> None:
+        server = serve(Hangs())
+        editor = make(server, breaker_failures=2, breaker_rest_s=60.0, **options)
+        for seed in range(2):
+            with pytest.raises(ServiceTimeout):
+                editor.edit(SOURCE, "x", seed=seed)
+        with pytest.raises(ServiceTimeout, match=r"gave no answer|gave no image"):
+            editor.edit(SOURCE, "x", seed=2)
+        assert len(server.calls) == 2
+
     def test_a_server_that_says_it_is_not_ready_gets_no_probe_edit(self, make: Make, serve: Serve) -> None:
         server = serve(Fails(500))
         editor = make(server, tries=2, breaker_failures=1, breaker_rest_s=0.05)
@@ -588,6 +606,15 @@ class TestSecrets:
         with pytest.raises(ConfigError, match="EDITOR_TOKEN"):
             make(serve(), token_env="EDITOR_TOKEN")
 
+    @pytest.mark.parametrize("token", ["two words", "umlaut-ü", "line\nbreak"])
+    def test_a_token_that_fits_no_header_is_refused_without_a_quote(
+        self, make: Make, serve: Serve, monkeypatch: pytest.MonkeyPatch, token: str
+    ) -> None:
+        monkeypatch.setenv("EDITOR_TOKEN", token)
+        with pytest.raises(ConfigError, match="EDITOR_TOKEN") as caught:
+            make(serve(), token_env="EDITOR_TOKEN")
+        assert token not in str(caught.value)
+
     def test_a_validation_error_does_not_echo_the_picture(self, make: Make, serve: Serve) -> None:
         detail = [{"loc": ["body", "seed"], "msg": "no integer", "input": "iVBORw0KGgo" * 9}]
         with pytest.raises(EditorError, match="no integer") as caught:
@@ -657,6 +684,19 @@ class TestCallers:
 
 
 class TestConfig:
+    def test_nothing_of_it_is_imported_before_it_is_built(self) -> None:
+        code = (
+            "import sys, thinkedit.envs, thinkedit.envs.editors.http, thinkedit.envs.editors.openai_images\n"
+            "print(sorted({'httpx', 'openai'} & sys.modules.keys()))"
+        )
+        answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert answer.stdout.strip() == "[]"
+
+    def test_without_httpx_it_says_what_to_install(self, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "httpx", None)
+        with pytest.raises(ConfigError, match=r"thinkedit\[serve\]"):
+            make("http://127.0.0.1:1")
+
     @pytest.mark.parametrize(
         ("options", "says"),
         [
