@@ -94,7 +94,7 @@ class Pool:
             resting = [e.rest_until for e in allowed if e.rest_until > self._now()]
             if len(resting) == len(allowed) and min(resting) >= deadline:
                 raise Fault(
-                    f"every endpoint asked to be left alone beyond the deadline; {allowed[0].last_fault}",
+                    f"no endpoint takes an edit before the deadline; {allowed[0].last_fault}",
                     again=Again.NEVER,
                     timeout=True,
                 )

@@ -489,14 +489,16 @@ class TestBreaker:
             editor.edit(SOURCE, "x", seed=1)
         assert len(server.calls) == 6  # three probes, and no edit
 
-    @pytest.mark.parametrize("options", [dict(timeout_s=0.3), dict(try_timeout_s=0.3, tries=1)])
+    @pytest.mark.parametrize("options", [dict(timeout_s=1.0), dict(try_timeout_s=1.0, tries=1)])
     def test_silence_opens_it_too(self, make: Make, serve: Serve, options: dict[str, Any]) -> None:
         server = serve(Hangs())
         editor = make(server, breaker_failures=2, breaker_rest_s=60.0, **options)
         for seed in range(2):
             with pytest.raises(ServiceTimeout):
                 editor.edit(SOURCE, "x", seed=seed)
-        with pytest.raises(ServiceTimeout, match=r"gave no answer|gave no image"):
+        with pytest.raises(
+            ServiceTimeout, match=r"no endpoint takes an edit before the deadline; .*no answer"
+        ):
             editor.edit(SOURCE, "x", seed=2)
         assert len(server.calls) == 2
 
