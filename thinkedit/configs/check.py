@@ -118,7 +118,6 @@ def _ranges(config: Config) -> None:
     for field, number in {
         "eval.temperature": config.eval.temperature,
         "grpo.clip_high": grpo.clip_high,
-        "grpo.eval_every": grpo.eval_every,
         "grpo.kl_coef": grpo.kl_coef,
         "grpo.save_every": grpo.save_every,
         "grpo.steps": grpo.steps,

@@ -109,7 +109,6 @@ class GRPOConfig:
     freeze_vision: bool = True
     mode: str = "sync"
     save_every: int = 50
-    eval_every: int = 0
     advantage: AdvantageConfig = field(default_factory=AdvantageConfig)
 
 
