@@ -43,7 +43,7 @@ def test_the_platform_is_chosen_by_name_only(tmp_path: Path) -> None:
 
 
 def test_runs_on_one_host_have_sockets_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    handle = "ipc:///tmp/rl-colocate-zmq-01000000-replica-0-rank-0.sock"
+    handle = "ipc:///scratch/rl-colocate-zmq-01000000-replica-0-rank-0.sock"
     monkeypatch.setenv(RUN_KEY, "te-a")
     one = own_socket(handle)
     monkeypatch.setenv(RUN_KEY, "te-b")
