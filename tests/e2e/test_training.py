@@ -31,6 +31,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(1500)]
 
 TASKS, GROUP, STEPS = 4, 4, 2
 SETTINGS = (
+    "sft.epochs=1",
     "sft.demonstrations=128",
     "sft.batch_size=16",
     "sft.micro_batch_size=16",
