@@ -277,7 +277,9 @@ def turn_record(episode: Episode, turn: Turn, sampling: Sampling) -> dict[str, A
 
 def _extra(record: dict[str, Any]) -> dict[str, Any]:
     # verl's worker asks for reward_extra_info on the last output; its validation reads numbers there.
-    numbers = {"reward": record["reward"] or 0.0, "valid": float(record["reward"] is not None)}
+    # NaN, not 0: a turn that nobody could grade must not pass for a bad one there either.
+    reward = math.nan if record["reward"] is None else record["reward"]
+    numbers = {"reward": reward, "valid": float(record["reward"] is not None)}
     return {EXTRA_FIELD: record, "reward_extra_info": numbers}
 
 
