@@ -64,14 +64,15 @@ clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # --no-deps: the list is complete, and resolving again would trip over pins that contradict each
-# other on purpose (docs/install.md).
+# other on purpose (docs/install.md). --compile-bytecode: a run starts a dozen processes, and where
+# PYTHONDONTWRITEBYTECODE is set each would compile torch, verl and vLLM anew.
 $(DEPENDENCIES): requirements/$(SET).txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || { \
 	  echo "thinkedit needs Python 3.11 or 3.12, but $(PYTHON) is: $$($(PYTHON) --version 2>&1)"; \
 	  echo "name another one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)
 	test -x $(RUN)/uv || $(RUN)/python -m pip install --quiet uv
-	$(RUN)/uv pip install --python $(RUN)/python --no-deps -r requirements/$(SET).txt
+	$(RUN)/uv pip install --python $(RUN)/python --no-deps --compile-bytecode -r requirements/$(SET).txt
 	rm -f $(VENV)/.set-* && touch $@
 
 $(PACKAGE): $(DEPENDENCIES) pyproject.toml

@@ -60,16 +60,20 @@ def rollout(
     from thinkedit.configs.load import load_config
     from thinkedit.envs.build import Parts
     from thinkedit.errors import UnknownName
-    from thinkedit.evals.arms import EXPERTS, play_arm
+    from thinkedit.evals.arms import EXPERTS, Thinkers, play_arm
 
     loaded = load_config(config, [*(overrides or ()), f"eval.tasks={episodes}"])
     if policy not in EXPERTS and not Path(policy).is_dir():
         raise UnknownName("policy", policy, [*EXPERTS, "a model folder"])
     parts = Parts.from_config(loaded)
-    with tempfile.TemporaryDirectory() as folder:
-        arm = policy if policy in EXPERTS else "policy"
-        path = None if policy in EXPERTS else Path(policy)
-        asyncio.run(play_arm(parts, arm, Path(folder) / arm, policy_path=path))
-        played = sorted(TrajectoryStore(Path(folder) / arm).read(), key=lambda episode: episode.seed)
-        for episode in played:
+    arm, path = (policy, None) if policy in EXPERTS else ("policy", Path(policy))
+
+    async def play_into(folder: Path) -> None:
+        async with Thinkers(parts) as thinkers:
+            await play_arm(parts, arm, await thinkers.get(arm, path), folder)
+
+    with tempfile.TemporaryDirectory() as scratch:
+        store = Path(scratch) / arm
+        asyncio.run(play_into(store))
+        for episode in sorted(TrajectoryStore(store).read(), key=lambda episode: episode.seed):
             print_episode(episode)

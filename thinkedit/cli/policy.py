@@ -79,16 +79,17 @@ def pretrain_base(
 
         log = pretrain.pretrain(model, processor, looking.looking(seed), config, show)
         progress.update(bar, completed=1.0, description="measuring")
-        reading = list(itertools.islice(looking.reading_test(), held_out))
-        grounding = list(itertools.islice(looking.grounding_test(), held_out))
-        log.reading = pretrain.measure(model, processor, reading, grounding)
+        tests = (looking.reading_test(), looking.grounding_test(), looking.comparing_test())
+        held = (list(itertools.islice(test, held_out)) for test in tests)
+        log.reading = pretrain.measure(model, processor, *held)
     tiny.save(model, processor, out)
     limit = f" --minutes {minutes:g}" if minutes else ""
     command = f"thinkedit pretrain-base OUT --steps {steps}{limit} --batch-size {batch_size} --seed {seed}"
     pretrain.write_card(out, model, config, log, command)
     typer.echo(
         f"wrote {out}: reads the first picture {log.reading.first:.3f}, the second "
-        f"{log.reading.second:.3f}, finds {log.reading.grounding:.3f}, in {log.seconds:.0f} s"
+        f"{log.reading.second:.3f}, finds {log.reading.grounding:.3f}, "
+        f"compares {log.reading.comparing:.3f}, in {log.seconds:.0f} s"
     )
 
 

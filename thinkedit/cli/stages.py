@@ -161,14 +161,19 @@ def reinforce(config: Config, run: RunFolder, start: Path) -> Path:
 
 def evaluate(config: Config, run: RunFolder, arms: Mapping[str, Path | None]) -> None:
     """Play the held-out tasks under each arm that has no episodes yet."""
-    from thinkedit.evals.arms import play_arm
+    from thinkedit.evals.arms import Thinkers, play_arm
 
-    parts = Parts.from_config(config)
-    for arm, policy_path in arms.items():
-        if run.arm(arm).exists():
-            continue
-        with phase(run, "evaluation"), counter(f"evaluate {arm}", config.eval.tasks) as progress:
-            asyncio.run(play_arm(parts, arm, run.arm(arm), policy_path=policy_path, progress=progress))
+    async def play_missing() -> None:
+        parts = Parts.from_config(config)
+        async with Thinkers(parts) as thinkers:
+            for arm, path in missing.items():
+                with phase(run, "evaluation"), counter(f"evaluate {arm}", config.eval.tasks) as progress:
+                    policy = await thinkers.get(arm, path)
+                    await play_arm(parts, arm, policy, run.arm(arm), progress=progress)
+
+    missing = {arm: path for arm, path in arms.items() if not run.arm(arm).exists()}
+    if missing:
+        asyncio.run(play_missing())
 
 
 def standard_arms(config: Config, run: RunFolder) -> dict[str, Path | None]:

@@ -55,15 +55,16 @@ KINDS = 1 + len(_KINDS)
 def looking(seed: int, stream: str = "train") -> Iterator[LookSample]:
     """Endless samples, a function of seed and stream, of scenes from the splits "sft" and "train" only.
 
-    Half of the first questions ask to describe both pictures. The others, and one to three further
-    questions, mostly ask to find an object by a phrase, which takes longest to learn; the rest ask
-    what lies in a cell, what differs, or for one picture's description.
+    Half of the first questions ask to describe both pictures. The others, and two to four further
+    questions, mostly ask to find an object by a phrase or to compare the pictures from that object
+    on, which take longest to learn; the rest ask what lies in a cell, what differs, or for one
+    picture's description.
     """
     rng = random.Random(f"looking/{stream}/{seed}")
     while True:
         scenes = _pair(rng, LEARNED_SPLITS)
         rounds = [both(scenes) if rng.random() < 0.5 else _other(scenes, rng)]
-        rounds += [_other(scenes, rng) for _ in range(rng.choice((1, 2, 3)))]
+        rounds += [_other(scenes, rng) for _ in range(rng.choice((2, 3, 4)))]
         yield _sample(scenes, rounds)
 
 
@@ -81,6 +82,14 @@ def grounding_test(seed: int = 0) -> Iterator[LookSample]:
     while True:
         scenes = _pair(rng, HELD_OUT_SPLITS)
         yield _sample(scenes, [_find(scenes, rng)])
+
+
+def comparing_test(seed: int = 0) -> Iterator[LookSample]:
+    """Samples of held-out scenes that each ask to compare the pictures, starting from one object."""
+    rng = random.Random(f"looking/comparing/{seed}")
+    while True:
+        scenes = _pair(rng, HELD_OUT_SPLITS)
+        yield _sample(scenes, [_compare(scenes, rng)])
 
 
 def both(scenes: tuple[Scene, Scene]) -> tuple[str, str]:
@@ -176,12 +185,14 @@ def _changed(scene: Scene, rng: random.Random) -> Scene:
 
 def _other(scenes: tuple[Scene, Scene], rng: random.Random) -> tuple[str, str]:
     chance = rng.random()
-    if chance < 0.7:
+    if chance < 0.3:
         return _find(scenes, rng)
-    if chance < 0.82:
+    if chance < 0.7:
+        return _compare(scenes, rng)
+    if chance < 0.8:
         return _differences(scenes)
     k = rng.randrange(2)
-    if chance < 0.92:
+    if chance < 0.95:
         cell = rng.randrange(len(CELLS))
         item = scenes[k].at(cell)
         return f"what is at {CELLS[cell]} in the {PICTURES[k]} picture?", _look(item) if item else "nothing"
@@ -191,10 +202,24 @@ def _other(scenes: tuple[Scene, Scene], rng: random.Random) -> tuple[str, str]:
 def _find(scenes: tuple[Scene, Scene], rng: random.Random) -> tuple[str, str]:
     """Find an object by a phrase; "nothing" when the phrase fits no object."""
     k = rng.randrange(2)
-    phrases = _phrases(scenes[k], rng)
-    text, items = rng.choice(phrases)
-    answer = "; ".join(f"{_look(item)} at {CELLS[item.cell]}" for item in items) or "nothing"
+    text, items = rng.choice(_phrases(scenes[k], rng))
+    answer = "; ".join(str(item) for item in items) or "nothing"
     return f"find {text} in the {PICTURES[k]} picture", answer
+
+
+def _compare(scenes: tuple[Scene, Scene], rng: random.Random) -> tuple[str, str]:
+    """What the second picture shows in an object's cell, and which other cells' objects differ."""
+    first, second = scenes
+    text, (item,) = rng.choice([found for found in _phrases(first, rng) if len(found[1]) == 1])
+    there = second.at(item.cell)
+    others = [old.name for old in first.items if old != item and not _alike(old, second.at(old.cell))]
+    others += [f"new {new.name}" for new in second.items if first.at(new.cell) is None]
+    answer = f"{item}, shows {there or 'nothing'}; others: {', '.join(others) or 'none'}"
+    return f"compare {text}", answer
+
+
+def _alike(old: Item, new: Item | None) -> bool:
+    return new is not None and new.look == old.look
 
 
 def _phrases(scene: Scene, rng: random.Random) -> list[tuple[str, tuple[Item, ...]]]:
