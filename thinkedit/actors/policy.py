@@ -6,13 +6,13 @@ forbidden tokens are the same.
 
 from __future__ import annotations
 
-import json
 import os
 import uuid
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from PIL import Image
+from safetensors import safe_open
 
 from thinkedit.actors.play import Context, Reply
 from thinkedit.configs.schema import ClusterConfig, PolicyConfig, RolloutConfig
@@ -113,11 +113,11 @@ class VLLMPolicy:
     def can_load(self, path: str | Path) -> bool:
         """Whether `load` can put this folder's weights into the running engine.
 
-        Not where the architecture or the words differ, nor with a tied output head, whose packed
-        copy vLLM's CPU backend would keep.
+        Not where tensors or words differ, nor with a tied output head, whose packed copy vLLM's CPU
+        backend would keep.
         """
-        here, there = (_architecture(Path(folder)) for folder in (self._path, path))
-        return here is not None and here == there and not here.get("tie_word_embeddings", False)
+        here, there = _build(Path(self._path)), _build(Path(path))
+        return here == there and any(name.startswith("lm_head.") for name in here.tensors)
 
     async def load(self, path: str | Path) -> None:
         """Replace the weights by those of another folder, with no request under way.
@@ -177,13 +177,20 @@ class VLLMPolicy:
         )
 
 
-def _architecture(folder: Path) -> dict[str, Any] | None:
-    """What a folder's `config.json` says of the model, without who wrote it; None where there is none."""
-    file = folder / "config.json"
-    if not file.is_file():
-        return None
-    known: dict[str, Any] = json.loads(file.read_text())
-    return {name: value for name, value in known.items() if name not in ("transformers_version", "dtype")}
+class _Build(NamedTuple):
+    """What two policies must share to run in one engine: shapes of tensors by name, and the tokenizer."""
+
+    tensors: dict[str, tuple[int, ...]]
+    tokenizer: bytes
+
+
+def _build(folder: Path) -> _Build:
+    tensors: dict[str, tuple[int, ...]] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, "np") as opened:
+            tensors |= {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+    words = folder / "tokenizer.json"
+    return _Build(tensors, words.read_bytes() if words.is_file() else b"")
 
 
 class ScriptedPolicy:
