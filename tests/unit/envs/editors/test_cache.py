@@ -13,11 +13,11 @@ import pytest
 
 from thinkedit.envs.editors.base import Editor, EditRequest
 from thinkedit.envs.editors.cache import CachedEditor, CachedJudge
-from thinkedit.envs.editors.contract import EditorContract
 from thinkedit.envs.editors.procedural import ProceduralEditor
 from thinkedit.envs.world import Item, Scene, render
 from thinkedit.envs.world.judge import WorldJudge
 from thinkedit.errors import EditorError, JudgeError
+from thinkedit.testing import EditorContract
 from thinkedit.types import RGB, Verdict
 
 SOURCE = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)

@@ -24,13 +24,30 @@ from thinkedit.envs.build import Parts
 from thinkedit.envs.editors import wire
 from thinkedit.envs.editors.base import Editor
 from thinkedit.envs.editors.cache import CachedEditor
-from thinkedit.envs.editors.contract import EditorContract
 from thinkedit.envs.editors.http import HTTPConfig, HTTPEditor
 from thinkedit.errors import ConfigError, EditorError, ServiceTimeout, UnknownName
+from thinkedit.testing import EditorContract
 from thinkedit.types import RGB, Outcome
 
 SOURCE = np.arange(48 * 64 * 3, dtype=np.uint32).reshape(48, 64, 3).astype(np.uint8)
 TOKEN = "s3cret-t0ken"
+
+NO_EDITS: list[tuple[Answer, str]] = [
+    (Edits(raw="%%%no base64%%%"), "no base64"),
+    (Edits(encode=lambda image: png(image)[:100]), "readable|truncated"),
+    (Edits(encode=lambda image: b"GIF89a" + bytes(100)), "readable"),
+    (Edits(change=np.zeros_like), "one colour"),
+    (Edits(change=lambda image: image[:-1]), "64x47 for a source of 64x48"),
+    (Edits(change=lambda image: np.tile(image, (2, 2, 1))), "128x96 for a source of 64x48"),
+    (Edits(fields={"success": False, "error": "out of memory"}), "out of memory"),
+    (Edits(fields={"success": 1}), "success is 1"),
+    (Edits(fields={"seed": 8}), "was asked for, 8"),
+    (Edits(fields={"seed": None}), "was asked for, None"),
+    (Edits(fields={"edited_image": None}), "no edited_image"),
+    (Raw(b"<html>"), "no JSON"),
+    (Raw(b"[1]"), "list"),
+    (Raw(b""), "no JSON"),
+]
 
 Make = Callable[..., HTTPEditor]
 
@@ -80,20 +97,21 @@ def many(editor: Editor, count: int) -> list[RGB]:
 
 class TestContract(EditorContract):
     @pytest.fixture(autouse=True)
-    def _server(self) -> Iterator[None]:
-        with EditServer() as self.server:
-            self.made: list[HTTPEditor] = []
-            yield
-            for editor in self.made:
-                editor.close()
+    def _tools(self, make: Make, serve: Serve) -> None:
+        self._make, self._serve, self._server = make, serve, serve()
 
     def make(self) -> Editor:
-        config = HTTPConfig(urls=[self.server.url], model="flux_kontext", deterministic=True)
-        self.made.append(HTTPEditor(config))
-        return self.made[-1]
+        return self._make(self._server, model="flux_kontext", deterministic=True)
 
     def source(self) -> RGB:
         return SOURCE.copy()
+
+    def slow(self) -> Editor:
+        return self._make(self._serve(Hangs()), timeout_s=0.4)
+
+    def malformed(self) -> Iterator[Editor]:
+        for answer, _ in NO_EDITS:
+            yield self._make(self._serve(answer), tries=2)
 
 
 class TestRequest:
@@ -180,25 +198,7 @@ class TestRequest:
 
 
 class TestRefusedAnswers:
-    @pytest.mark.parametrize(
-        ("answer", "says"),
-        [
-            (Edits(raw="%%%no base64%%%"), "no base64"),
-            (Edits(encode=lambda image: png(image)[:100]), "readable|truncated"),
-            (Edits(encode=lambda image: b"GIF89a" + bytes(100)), "readable"),
-            (Edits(change=np.zeros_like), "one colour"),
-            (Edits(change=lambda image: image[:-1]), "64x47 for a source of 64x48"),
-            (Edits(change=lambda image: np.tile(image, (2, 2, 1))), "128x96 for a source of 64x48"),
-            (Edits(fields={"success": False, "error": "out of memory"}), "out of memory"),
-            (Edits(fields={"success": 1}), "success is 1"),
-            (Edits(fields={"seed": 8}), "seed 7 was asked for, 8"),
-            (Edits(fields={"seed": None}), "seed 7"),
-            (Edits(fields={"edited_image": None}), "no edited_image"),
-            (Raw(b"<html>"), "no JSON"),
-            (Raw(b"[1]"), "list"),
-            (Raw(b""), "no JSON"),
-        ],
-    )
+    @pytest.mark.parametrize(("answer", "says"), NO_EDITS)
     def test_a_200_that_is_no_edit_is_an_error(
         self, make: Make, serve: Serve, answer: Answer, says: str
     ) -> None:

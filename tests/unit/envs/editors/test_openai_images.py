@@ -14,9 +14,9 @@ from PIL import Image
 from thinkedit import plugins
 from thinkedit.configs.load import load_config
 from thinkedit.envs.editors.base import Editor
-from thinkedit.envs.editors.contract import EditorContract
 from thinkedit.envs.editors.openai_images import OpenAIImagesConfig, OpenAIImagesEditor, frame
 from thinkedit.errors import ConfigError, EditorError, ServiceTimeout, UnknownName
+from thinkedit.testing import EditorContract
 from thinkedit.types import RGB
 
 SOURCE = np.arange(48 * 64 * 3, dtype=np.uint32).reshape(48, 64, 3).astype(np.uint8)
@@ -49,20 +49,26 @@ def make() -> Iterator[Make]:
 
 class TestContract(EditorContract):
     @pytest.fixture(autouse=True)
-    def _server(self) -> Iterator[None]:
-        with EditServer() as self.server:
-            self.made: list[OpenAIImagesEditor] = []
-            yield
-            for editor in self.made:
-                editor.close()
+    def _tools(self, make: Make) -> None:
+        self._make = make
 
     def make(self) -> Editor:
-        config = OpenAIImagesConfig(base_url=f"{self.server.url}/v1", sizes=["96x64"])
-        self.made.append(OpenAIImagesEditor(config))
-        return self.made[-1]
+        return self._make(sizes=["96x64"])[0]
 
     def source(self) -> RGB:
         return SOURCE.copy()
+
+    def slow(self) -> Editor:
+        return self._make(Hangs(), timeout_s=0.4)[0]
+
+    def malformed(self) -> Iterator[Editor]:
+        for answer in (
+            Edits(raw="%%%"),
+            Edits(change=np.zeros_like),
+            Edits(encode=lambda _: b"x"),
+            Raw(b"[1]"),
+        ):
+            yield self._make(answer, tries=2)[0]
 
 
 def test_it_asks_for_one_image_of_a_known_size_with_the_key(make: Make) -> None:

@@ -7,11 +7,11 @@ import pytest
 
 from thinkedit import plugins
 from thinkedit.envs.editors.base import Editor
-from thinkedit.envs.editors.contract import EditorContract
 from thinkedit.envs.editors.procedural import ProceduralEditor, Quirks
 from thinkedit.envs.world import Item, Scene, read_scene, render
 from thinkedit.envs.world.instructions import OPERATION_OF
 from thinkedit.errors import ConfigError, EditorError, UnknownName
+from thinkedit.testing import EditorContract
 from thinkedit.types import RGB
 
 STAR = Item(0, "big", "red", "star", jitter=1)

@@ -9,7 +9,7 @@ from thinkedit.envs.world import Item, Scene, render
 from thinkedit.envs.world.judge import WorldJudge
 from thinkedit.errors import JudgeError
 from thinkedit.rewards.judges.base import Judge
-from thinkedit.rewards.judges.contract import JudgeContract
+from thinkedit.testing import JudgeContract
 from thinkedit.types import RGB
 
 STAR = Item(0, "big", "red", "star", jitter=1)

@@ -37,8 +37,8 @@ from thinkedit.errors import (
     UnknownName,
 )
 from thinkedit.rewards.judges.base import Judge
-from thinkedit.rewards.judges.contract import JudgeContract
 from thinkedit.rewards.judges.viescore import VIEScoreConfig, VIEScoreJudge
+from thinkedit.testing import JudgeContract
 from thinkedit.types import RGB
 
 KEY = "sk-secret-1234567890"
@@ -104,6 +104,16 @@ class TestVIEScoreJudge(JudgeContract):
 
     def instruction(self) -> str:
         return "paint it blue"
+
+    def slow(self) -> Judge:
+        self._at.answers["sc"] = [Hangs()]
+        self._made.append(judge_at(self._at, request_timeout_s=0.4, tries=1))
+        return self._made[-1]
+
+    def malformed(self) -> Iterator[Judge]:
+        for answer, *_ in BAD:
+            self._at.answers["pq"] = [answer]
+            yield self.make()
 
 
 def test_it_asks_two_questions_with_the_right_pictures_in_order(server: ChatServer) -> None:
