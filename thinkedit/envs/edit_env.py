@@ -10,9 +10,10 @@ from typing import Any, ClassVar, SupportsFloat, TypeVar
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.error import ClosedEnvironmentError
 
+from thinkedit.background import BackgroundLoop
 from thinkedit.configs.schema import Config, EpisodeConfig
-from thinkedit.envs.blocking import Blocking
 from thinkedit.envs.build import Parts
 from thinkedit.envs.editors.base import Editor
 from thinkedit.envs.editors.cache import CachedEditor, CachedJudge
@@ -285,7 +286,7 @@ class ThinkEditEnv(gymnasium.Env[dict[str, Any], str]):
         self.observation_space = self.setup.observation_space()
         self.action_space = self.setup.action_space()
         self.failed_starts: list[Episode] = []
-        self._blocking = Blocking()
+        self._loop = BackgroundLoop("the environment", ClosedEnvironmentError)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -302,12 +303,12 @@ class ThinkEditEnv(gymnasium.Env[dict[str, Any], str]):
         super().reset(seed=seed)
         self.failed_starts = []
         plan = self.setup.begin(self.session, self.np_random, options or {}, self.failed_starts.append)
-        self._blocking.run(self.session.drive(plan))
+        self._loop.run(self.session.drive(plan))
         return observe(self.session), start_info(self.session)
 
     def step(self, action: str) -> tuple[dict[str, Any], SupportsFloat, bool, bool, Info]:
         """One turn; see the class for what a failure looks like."""
-        turn = self._blocking.run(self.session.step(action))
+        turn = self._loop.run(self.session.step(action))
         info = turn_info(self.session, turn)
         return observe(self.session), reward_of(turn), turn.terminated, turn.truncated, info
 
@@ -321,5 +322,5 @@ class ThinkEditEnv(gymnasium.Env[dict[str, Any], str]):
 
     def close(self) -> None:
         """Close what the environment built, and its event loop. May be called twice."""
-        self._blocking.close()
+        self._loop.close()
         self.setup.close()

@@ -7,12 +7,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+from gymnasium.error import ClosedEnvironmentError
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 
+from thinkedit.background import BackgroundLoop
 from thinkedit.configs.schema import Config
-from thinkedit.envs.blocking import Blocking
 from thinkedit.envs.edit_env import EnvSetup, observe, reward_of, start_info, turn_info
 from thinkedit.envs.editors.base import EditRequest
 from thinkedit.envs.render import contact_sheet
@@ -71,7 +72,7 @@ class ThinkEditVectorEnv(VectorEnv[dict[str, Any], Sequence[str], npt.NDArray[An
         self._group_size, self._on_episode = group_size, on_episode
         self._rngs: list[np.random.Generator] = []
         self._over = np.zeros(num_envs, dtype=np.bool_)
-        self._blocking = Blocking()
+        self._loop = BackgroundLoop("the environment", ClosedEnvironmentError)
         self.closed = False
 
     def reset(
@@ -121,7 +122,7 @@ class ThinkEditVectorEnv(VectorEnv[dict[str, Any], Sequence[str], npt.NDArray[An
 
     def close_extras(self, **kwargs: Any) -> None:
         """Close what was built here, and the event loop."""
-        self._blocking.close()
+        self._loop.close()
         self.setup.close()
 
     def _neighbours(self, seed: int | None) -> list[int | None]:
@@ -134,7 +135,7 @@ class ThinkEditVectorEnv(VectorEnv[dict[str, Any], Sequence[str], npt.NDArray[An
         return self.setup.begin(self.sessions[k], self._rngs[k], options, self._on_episode)
 
     def _run(self, plans: Sequence[Plan[Any]]) -> list[Any]:
-        return self._blocking.run(self._drive(plans))
+        return self._loop.run(self._drive(plans))
 
     async def _drive(self, plans: Sequence[Plan[Any]]) -> list[Any]:
         """Drive all plans in lock-step; their requests of one kind meet in one batch."""

@@ -115,7 +115,7 @@ class HTTPEditor(RemoteEditor):
         Returns:
             What is wrong with each, by URL; empty for a healthy one.
         """
-        return self._run(lambda: self._check(source))
+        return self._background.run(self._check(source))
 
     async def _check(self, source: RGB) -> dict[str, str]:
         self._last_asked = source

@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 import numpy as np
 from PIL import Image
 
+from thinkedit.background import BackgroundLoop
 from thinkedit.errors import ConfigError, JudgeError, UnknownName
 from thinkedit.rewards.judges import viescore_prompts as prompts
-from thinkedit.rewards.judges.background import BackgroundLoop
 from thinkedit.rewards.judges.base import Judge
 from thinkedit.rewards.judges.chat import Answer, ChatClient, Limits
 from thinkedit.rewards.judges.verdict_text import read_marks
@@ -77,7 +77,7 @@ class VIEScoreJudge(Judge):
         names = {limit.name for limit in fields(Limits)}
         limits = Limits(**{name: getattr(config, name) for name in names})
         self._chat = ChatClient(config.base_url, config.api_key_env, limits)
-        self._background = BackgroundLoop()
+        self._background = BackgroundLoop("the judge", JudgeError)
 
     def judge(self, source: RGB, edited: RGB, instruction: str) -> Verdict:
         """As `Judge.judge`; `notes` keep marks, raw replies, faults on the way, calls and tokens.
@@ -100,9 +100,7 @@ class VIEScoreJudge(Judge):
         return {**self._marking(), "prompt_hash": self._prompt_hash}
 
     def close(self) -> None:
-        if self._background.running:
-            self._background.run(self._chat.close())
-        self._background.close()
+        self._background.close(self._chat.close)
 
     def _marking(self) -> dict[str, Any]:
         """Every setting that may move a mark. Not the address: the model is the same at another one."""
