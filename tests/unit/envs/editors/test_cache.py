@@ -1,10 +1,12 @@
 """The cache of edits and verdicts: one call per question, no stale or half-written answers."""
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from thinkedit.envs.world import Item, Scene, render
 from thinkedit.envs.world.judge import WorldJudge
 from thinkedit.errors import EditorError, JudgeError
 from thinkedit.testing import EditorContract
-from thinkedit.types import RGB, Verdict
+from thinkedit.types import RGB, Scores, Verdict
 
 SOURCE = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
 
@@ -44,6 +46,8 @@ class Counting(Editor):
             raise EditorError("told to fail")
         if prompt == "shrink":
             return source[:1]
+        if prompt == "blacken":
+            return np.zeros_like(source)
         return (255 - source) ^ np.uint8(seed)
 
     async def edit_many(self, requests: Sequence[EditRequest]) -> list[RGB | Exception]:
@@ -215,12 +219,33 @@ async def test_two_batches_that_cross_do_not_wait_for_ever() -> None:
     assert all(np.array_equal(a, b) for a, b in zip(forward, backward[::-1], strict=True))  # type: ignore[arg-type]
 
 
-def test_an_image_of_the_wrong_size_is_an_error_and_is_not_kept(directory: Path | None) -> None:
+@pytest.mark.parametrize(("prompt", "says"), [("shrink", "returned shape"), ("blacken", "of one colour")])
+def test_what_is_no_edit_is_an_error_and_is_not_kept(directory: Path | None, prompt: str, says: str) -> None:
     inner = Counting()
     editor = CachedEditor(inner, directory)
     for _ in range(2):
-        with pytest.raises(EditorError, match="returned uint8"):
-            editor.edit(SOURCE, "shrink", seed=1)
+        with pytest.raises(EditorError, match=says):
+            editor.edit(SOURCE, prompt, seed=1)
+    assert inner.calls == 2
+
+
+def test_an_editor_that_rolls_dice_is_kept_per_seed_and_says_so(
+    directory: Path | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Dice(Counting):
+        deterministic = False
+
+        def edit(self, source: RGB, prompt: str, *, seed: int) -> RGB:
+            return super().edit(source, prompt, seed=seed) ^ np.uint8(self.calls)
+
+    caplog.set_level(logging.INFO)
+    inner = Dice()
+    editor = CachedEditor(inner, directory)
+    assert not editor.deterministic
+    assert "'counting' is not deterministic: its first edit for each seed is kept" in caplog.text
+    first, other = editor.edit(SOURCE, "go", seed=1), editor.edit(SOURCE, "go", seed=4)
+    assert not np.array_equal(first, other)
+    assert np.array_equal(editor.edit(SOURCE, "go", seed=1), first)
     assert inner.calls == 2
 
 
@@ -239,13 +264,13 @@ def test_memory_keeps_the_images_used_last() -> None:
 class CountingJudge(WorldJudge):
     inline = False
 
-    def __init__(self) -> None:
+    def __init__(self, **changes: Any) -> None:
         super().__init__()
-        self.calls = 0
+        self.calls, self._changes = 0, changes
 
     def judge(self, source: RGB, edited: RGB, instruction: str) -> Verdict:
         self.calls += 1
-        return super().judge(source, edited, instruction)
+        return replace(super().judge(source, edited, instruction), **self._changes)
 
 
 async def test_a_verdict_is_asked_for_once_and_comes_back_whole(directory: Path | None) -> None:
@@ -264,10 +289,65 @@ async def test_a_verdict_is_asked_for_once_and_comes_back_whole(directory: Path 
         assert later.calls == 0
 
 
-def test_a_verdict_that_failed_is_not_kept() -> None:
-    inner = CountingJudge()
-    judge = CachedJudge(inner)
+STAR = render(Scene((Item(0, "big", "red", "star"),)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "instruction"),
+    [
+        ({}, "sing"),
+        ({"scores": Scores(11.0, 5.0)}, "erase the red star"),
+        ({"scores": Scores(float("nan"), 5.0)}, "erase the red star"),
+    ],
+)
+def test_what_is_no_verdict_is_an_error_and_is_not_kept(
+    directory: Path | None, changes: dict[str, Any], instruction: str
+) -> None:
+    inner = CountingJudge(**changes)
+    judge = CachedJudge(inner, directory)
     for _ in range(2):
         with pytest.raises(JudgeError):
-            judge.judge(render(Scene(())), render(Scene(())), "sing")
+            judge.judge(STAR, STAR, instruction)
     assert inner.calls == 2
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda _: b"",
+        lambda data: data[: len(data) // 2],
+        lambda data: data.replace(b'"semantic": 0', b'"semantic": 9'),
+        lambda data: data.replace(b'"notes"', b'"nodes"'),
+        lambda _: b"[]",
+    ],
+)
+def test_a_damaged_verdict_is_a_miss_and_is_replaced(
+    tmp_path: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    made = CachedJudge(CountingJudge(), tmp_path).judge(STAR, STAR, "erase the red star")
+    [path] = tmp_path.rglob("*.json")
+    good = path.read_bytes()
+    assert damage(good) != good
+    path.write_bytes(damage(good))
+    judge = CachedJudge(CountingJudge(), tmp_path)
+    assert judge.judge(STAR, STAR, "erase the red star") == made
+    assert (judge.stats.misses, judge.stats.corrupt) == (1, 1)
+    assert path.read_bytes() == good
+
+
+def test_a_verdict_weighs_what_its_replies_weigh() -> None:
+    inner = CountingJudge(notes={"replies": ["x" * 1000]})
+    judge = CachedJudge(inner, memory_bytes=3000)
+    for instruction in ("erase the red star", "paint the red star blue", "erase the red star"):
+        judge.judge(STAR, STAR, instruction)
+    assert inner.calls == 2
+    judge.judge(STAR, STAR, "paint the red star green")
+    judge.judge(STAR, STAR, "paint the red star blue")
+    assert inner.calls == 4, "the third pushed out the one used least lately"
+
+
+async def test_notes_that_no_file_can_hold_are_told_and_hold_up_nobody(directory: Path | None) -> None:
+    judge = CachedJudge(CountingJudge(notes={"marks": np.zeros(2)}), directory)
+    asked = (judge.judge_async(STAR, STAR, "erase the red star") for _ in range(3))
+    errors = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 20)
+    assert {type(error) for error in errors} == {TypeError}
