@@ -88,6 +88,7 @@ def _ranges(config: Config) -> None:
         "eval.bootstrap": config.eval.bootstrap,
         "eval.tasks": config.eval.tasks,
         "grpo.epochs_per_batch": grpo.epochs_per_batch,
+        "grpo.failures.window": grpo.failures.window,
         "grpo.max_tokens_per_gpu": grpo.max_tokens_per_gpu,
         "grpo.tasks_per_step": grpo.tasks_per_step,
         "grpo.updates_per_step": grpo.updates_per_step,
@@ -107,9 +108,11 @@ def _ranges(config: Config) -> None:
         if value < 1:
             raise _wrong(field, value, "must be at least 1")
     for field, number in {
+        "editor.cache_gib": config.editor.cache_gib,
         "editor.timeout_s": config.editor.timeout_s,
         "grpo.grad_clip": grpo.grad_clip,
         "grpo.lr": grpo.lr,
+        "judge.cache_gib": config.judge.cache_gib,
         "judge.timeout_s": config.judge.timeout_s,
         "sft.lr": sft.lr,
     }.items():
@@ -129,6 +132,10 @@ def _ranges(config: Config) -> None:
             raise _wrong(field, number, "must not be negative")
     _between("episode.accept_at", config.episode.accept_at, 0, 10, "scores lie in [0, 10]")
     _between("grpo.advantage.gamma", grpo.advantage.gamma, 0, 1, "a discount lies in [0, 1]")
+    _between("grpo.failures.stop_at", grpo.failures.stop_at, 0, 1, "a share of the window")
+    _between(
+        "grpo.failures.warn_at", grpo.failures.warn_at, 0, grpo.failures.stop_at, "no use after the stop"
+    )
     _between("grpo.clip_low", grpo.clip_low, 0, 1, "a probability ratio can't fall below 0")
     _between("rollout.gpu_memory_utilization", rollout.gpu_memory_utilization, 0, 1, "a share of memory")
     _between("rollout.top_p", rollout.top_p, 0, 1, "a probability")

@@ -21,7 +21,8 @@ class ServiceConfig(PluginConfig):
     """An editor or a judge: a plug-in with a deadline and a cache."""
 
     timeout_s: float = 120.0  # one edit or verdict, tries included; then outcome `timeout`
-    cache_dir: str | None = None  # None: in memory only
+    cache_dir: str | None = None  # shared by all processes that name it; None: in memory only
+    cache_gib: float = 10.0  # of all files in cache_dir; beyond it those used least lately go
 
 
 @dataclass
@@ -92,6 +93,15 @@ class AdvantageConfig:
 
 
 @dataclass
+class FailuresConfig:
+    """When turns without a reward (editor or judge failed) are too many, as fractions of `window`."""
+
+    warn_at: float = 0.05
+    stop_at: float = 0.20  # the run ends with a message, and resumes when started again
+    window: int = 512  # turns looked back over
+
+
+@dataclass
 class GRPOConfig:
     steps: int = 1000
     tasks_per_step: int = 16
@@ -110,6 +120,7 @@ class GRPOConfig:
     mode: str = "sync"
     save_every: int = 50
     advantage: AdvantageConfig = field(default_factory=AdvantageConfig)
+    failures: FailuresConfig = field(default_factory=FailuresConfig)
 
 
 @dataclass

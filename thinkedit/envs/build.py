@@ -39,11 +39,13 @@ class Parts:
             tasks=plugins.build("tasks", config.tasks.name, config.tasks.options),
             editor=CachedEditor(
                 plugins.build("editors", config.editor.name, config.editor.options),
-                directory=config.editor.cache_dir,
+                config.editor.cache_dir,
+                disk_bytes=round(config.editor.cache_gib * 2**30),
             ),
             judge=CachedJudge(
                 plugins.build("judges", config.judge.name, config.judge.options),
-                directory=config.judge.cache_dir,
+                config.judge.cache_dir,
+                disk_bytes=round(config.judge.cache_gib * 2**30),
             ),
             rubric=Rubric.from_config(config.reward),
             protocol=Protocol(config.protocol, accept_at=config.episode.accept_at),

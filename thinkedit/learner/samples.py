@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from thinkedit.configs.schema import FailuresConfig
 from thinkedit.errors import ThinkEditError
 from thinkedit.learner.advantages import Rows
 
@@ -121,23 +122,21 @@ def advantage_rows(records: Sequence[TurnRecord]) -> Rows:
 class FailureGuard:
     """Stops a run whose samples are spoiled too often.
 
-    Args:
-        warn_at, stop_at: fraction of invalid samples in the window.
-        window: samples looked back over; nothing is judged before it is half full.
+    Nothing is judged before the window is half full, but for a step without any valid sample.
     """
 
-    def __init__(self, *, warn_at: float = 0.05, stop_at: float = 0.20, window: int = 512) -> None:
-        self._warn_at, self._stop_at = warn_at, stop_at
-        self._recent: deque[str] = deque(maxlen=window)
+    def __init__(self, config: FailuresConfig | None = None) -> None:
+        self._config = config or FailuresConfig()
+        self._recent: deque[str] = deque(maxlen=self._config.window)
 
     def watch(self, records: Sequence[TurnRecord]) -> str | None:
         """Take a step's samples in.
 
         Returns:
-            A warning when the fraction is above `warn_at`, else None.
+            A warning when the fraction of invalid samples is above `warn_at`, else None.
 
         Raises:
-            TooManyFailures: the fraction is above `stop_at`, or no sample of the step is valid.
+            TooManyFailures: it is above `stop_at`, or no sample of the step is valid.
         """
         self._recent.extend("" if r.valid else r.outcome for r in records)
         failures = Counter(outcome for outcome in self._recent if outcome)
@@ -147,11 +146,10 @@ class FailureGuard:
             raise TooManyFailures(f"no sample of this step has a reward ({told}); see the trajectories")
         if len(self._recent) * 2 < (self._recent.maxlen or 0):
             return None
-        if fraction > self._stop_at:
+        message = f"{fraction:.0%} of the last {len(self._recent)} samples have no reward ({told})"
+        if fraction > self._config.stop_at:
             raise TooManyFailures(
-                f"{fraction:.0%} of the last {len(self._recent)} samples have no reward ({told}); "
-                f"the limit is {self._stop_at:.0%}. Mend the editor or judge and start again: the run resumes"
+                f"{message}; grpo.failures.stop_at is {self._config.stop_at:.0%}. "
+                "Mend the editor or judge and start again: the run resumes"
             )
-        return (
-            f"{fraction:.0%} of recent samples have no reward ({told})" if fraction > self._warn_at else None
-        )
+        return message if fraction > self._config.warn_at else None

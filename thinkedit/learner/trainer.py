@@ -62,7 +62,7 @@ class ThinkEditTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
         config.trainer.v1.trainer_mode = "sync"
         self._run = _Run.of(config)
         super().__init__(config)
-        self._guard = FailureGuard()
+        self._guard = FailureGuard(self._run.config.grpo.failures)
 
     def _init_resource_pool_mgr(self) -> None:
         super()._init_resource_pool_mgr()

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from thinkedit.configs.schema import FailuresConfig
 from thinkedit.learner.samples import (
     FailureGuard,
     TooManyFailures,
@@ -77,24 +78,24 @@ def test_a_record_survives_the_way_through_plain_data() -> None:
 
 
 def test_guard_is_silent_while_few_samples_fail() -> None:
-    guard = FailureGuard(window=100)
+    guard = FailureGuard(FailuresConfig(window=100))
     assert guard.watch([record()] * 97 + [failed()] * 3) is None
 
 
 def test_guard_warns_above_the_first_limit() -> None:
-    warning = FailureGuard(window=100).watch([record()] * 90 + [failed()] * 10)
+    warning = FailureGuard(FailuresConfig(window=100)).watch([record()] * 90 + [failed()] * 10)
     assert warning is not None
     assert "editor_failed 10" in warning
 
 
 def test_guard_stops_the_run_above_the_second_limit() -> None:
-    guard = FailureGuard(window=100)
+    guard = FailureGuard(FailuresConfig(window=100))
     with pytest.raises(TooManyFailures, match="editor_failed 30"):
         guard.watch([record()] * 70 + [failed()] * 30)
 
 
 def test_guard_looks_back_over_its_window_only() -> None:
-    guard = FailureGuard(window=100)
+    guard = FailureGuard(FailuresConfig(window=100))
     guard.watch([record()] * 85 + [failed()] * 15)
     assert guard.watch([record()] * 100) is None
 
@@ -102,3 +103,14 @@ def test_guard_looks_back_over_its_window_only() -> None:
 def test_guard_stops_at_once_when_nothing_could_be_graded() -> None:
     with pytest.raises(TooManyFailures, match="no sample of this step"):
         FailureGuard().watch([failed()] * 4)
+
+
+def test_both_limits_and_the_window_are_the_configs() -> None:
+    half = [record()] * 10 + [failed()] * 10
+    assert FailureGuard(FailuresConfig(warn_at=0.5, stop_at=0.5, window=20)).watch(half) is None
+    assert FailureGuard(FailuresConfig(warn_at=0.4, stop_at=0.5, window=20)).watch(half) is not None
+    assert (
+        FailureGuard(FailuresConfig(warn_at=0.0, stop_at=0.0, window=42)).watch(half) is None
+    )  # not half full
+    with pytest.raises(TooManyFailures, match=r"grpo\.failures\.stop_at is 40%"):
+        FailureGuard(FailuresConfig(warn_at=0.4, stop_at=0.4, window=20)).watch(half)
