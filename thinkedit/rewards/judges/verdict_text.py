@@ -7,7 +7,7 @@ import re
 from math import isfinite
 from typing import Any, NoReturn
 
-from thinkedit.types import SCORE_MAX, SCORE_MIN
+from thinkedit.types import SCORE_MAX
 
 MAX_CHARS = 100_000  # nobody explains two marks at this length; keeps the work bounded
 
@@ -17,8 +17,8 @@ _SCORE_LIST = re.compile(r"""["'“”]score["'“”]\s{0,9}:\s{0,9}\[([^\[\]{}
 _NUMBER = re.compile(r"[+-]?[0-9]{1,9}(\.[0-9]{1,17})?")
 
 
-def read_marks(text: str) -> tuple[float, float]:
-    """The two marks of a reply, each in [0, 10].
+def read_marks(text: str, top: float = SCORE_MAX) -> tuple[float, float]:
+    """The two marks of a reply, each in [0, top].
 
     A reply is a JSON object with `score`, a list of two numbers. Tolerated: a thinking part,
     code fences or prose around it, a bare list, numbers in quotes. Where the JSON is broken (a
@@ -27,14 +27,14 @@ def read_marks(text: str) -> tuple[float, float]:
 
     Raises:
         ValueError: no such list, more than one with different marks, not two items, or an
-            item that is no number in [0, 10]. The message says which.
+            item that is no number in [0, top]. The message says which.
     """
     if len(text) > MAX_CHARS:
         raise ValueError(f"a reply of {len(text)} characters")
     text = _THINKING.sub("", text, count=1)
     fenced = _FENCE.match(text)
     text = (fenced[1] if fenced else text).strip()
-    found = [_marks(score) for score in _scores(text)]
+    found = [_marks(score, top) for score in _scores(text)]
     if not found:
         raise ValueError('no "score" list')
     if len(set(found)) > 1:
@@ -71,16 +71,16 @@ def _objects(text: str) -> list[dict[str, Any]] | None:
     return found
 
 
-def _marks(score: Any) -> tuple[float, float]:
+def _marks(score: Any, top: float) -> tuple[float, float]:
     if not isinstance(score, list):
         raise ValueError(f"score is {_short(score)}, not a list of two numbers")
     if len(score) != 2:
         raise ValueError(f"score has {len(score)} items, not two")
-    first, second = (_mark(item) for item in score)
+    first, second = (_mark(item, top) for item in score)
     return first, second
 
 
-def _mark(item: Any) -> float:
+def _mark(item: Any, top: float) -> float:
     if isinstance(item, str):
         item = item.strip().strip("\"'“”").strip()
         if not _NUMBER.fullmatch(item):
@@ -88,8 +88,8 @@ def _mark(item: Any) -> float:
         item = float(item)
     if isinstance(item, bool) or not isinstance(item, int | float):
         raise ValueError(f"{_short(item)} is not a number")
-    if not (SCORE_MIN <= item <= SCORE_MAX and isfinite(item)):
-        raise ValueError(f"{_short(item)} is outside [0, 10]")
+    if not (0 <= item <= top and isfinite(item)):
+        raise ValueError(f"{_short(item)} is outside [0, {top:g}]")
     return float(item)
 
 

@@ -10,6 +10,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import partial
 from statistics import fmean, variance
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
@@ -19,11 +20,12 @@ from PIL import Image
 
 from thinkedit.background import BackgroundLoop
 from thinkedit.errors import ConfigError, JudgeError, UnknownName
-from thinkedit.rewards.judges import viescore_prompts as prompts
+from thinkedit.rewards.judges import viescore_prompts
 from thinkedit.rewards.judges.base import Judge
 from thinkedit.rewards.judges.chat import Answer, ChatClient, Limits
+from thinkedit.rewards.judges.questions import Questions
 from thinkedit.rewards.judges.verdict_text import read_marks
-from thinkedit.types import RGB, Scores, Verdict
+from thinkedit.types import RGB, SCORE_MAX, Scores, Verdict
 
 OUTPUTS = ("json_schema", "json_object", "text")
 IMAGE_FORMATS = ("png", "jpeg")
@@ -57,14 +59,15 @@ class VIEScoreConfig:
 class VIEScoreJudge(Judge):
     """Semantic consistency from both pictures, perceptual quality from the edited one, two marks each.
 
-    semantic = min(success, restraint); quality = min(naturalness, cleanness). With several
-    samples each is the mean over them. The two questions are asked at the same time and only
-    the one that failed is asked again.
+    semantic = min(success, restraint); quality = min(naturalness, cleanness); both on a scale to
+    10, whatever the questions' own is. With several samples each is the mean over them. The two
+    questions are asked at the same time and only the one that failed is asked again.
     """
 
     Config: ClassVar[type[VIEScoreConfig]] = VIEScoreConfig
+    questions: ClassVar[Questions] = viescore_prompts.QUESTIONS
     name = "viescore"
-    revision = "1"  # of the code around the prompts; they have a version of their own
+    revision = "1"  # of the code around the questions; they have a version of their own
 
     def __init__(self, config: VIEScoreConfig) -> None:
         """
@@ -73,7 +76,7 @@ class VIEScoreJudge(Judge):
         """
         _check(config)
         self._config = config
-        self._prompt_hash = _hash(prompts.EVERYTHING, json.dumps(self._marking(), sort_keys=True))
+        self._prompt_hash = _hash(self.questions.everything, json.dumps(self._marking(), sort_keys=True))
         names = {limit.name for limit in fields(Limits)}
         limits = Limits(**{name: getattr(config, name) for name in names})
         self._chat = ChatClient(config.base_url, config.api_key_env, limits)
@@ -106,14 +109,14 @@ class VIEScoreJudge(Judge):
         """Every setting that may move a mark. Not the address: the model is the same at another one."""
         config = self._config
         names = "model output temperature seed samples max_tokens image_format max_side extra_body".split()
-        return {name: getattr(config, name) for name in names} | {"prompts": prompts.VERSION}
+        return {name: getattr(config, name) for name in names} | {"prompts": self.questions.version}
 
     async def _judge(self, source: RGB, edited: RGB, instruction: str) -> Verdict:
         before, after = await asyncio.gather(
             asyncio.to_thread(self._picture, source), asyncio.to_thread(self._picture, edited)
         )
         samples = range(self._config.samples)
-        sc, pq = prompts.sc(instruction), prompts.PQ
+        sc, pq = self.questions.about(instruction), self.questions.quality
         asked = [self._ask("semantic question", sc, (before, after), k) for k in samples]
         asked += [self._ask("quality question", pq, (after,), k) for k in samples]
         # All are heard before any error is raised: which one it is must not depend on who is faster.
@@ -127,7 +130,9 @@ class VIEScoreJudge(Judge):
 
     async def _ask(self, who: str, question: str, pictures: Sequence[str], sample: int) -> Answer[Marks]:
         return await self._chat.ask(
-            self._body(question, pictures, sample), read_marks, f"judge {self.name!r}, {who}"
+            self._body(question, pictures, sample),
+            partial(read_marks, top=self.questions.top),
+            f"judge {self.name!r} ({self._config.model}), {who}",
         )
 
     def _body(self, question: str, pictures: Sequence[str], sample: int) -> dict[str, Any]:
@@ -136,7 +141,7 @@ class VIEScoreJudge(Judge):
         body: dict[str, Any] = {
             "model": config.model,
             "messages": [
-                {"role": "system", "content": prompts.SYSTEM},
+                {"role": "system", "content": self.questions.system},
                 {"role": "user", "content": [{"type": "text", "text": question}, *shown]},
             ],
         }
@@ -149,7 +154,7 @@ class VIEScoreJudge(Judge):
         if config.output == "json_object":
             body["response_format"] = {"type": "json_object"}
         elif config.output == "json_schema":
-            form = {"name": "marks", "strict": True, "schema": prompts.SCHEMA}
+            form = {"name": "marks", "strict": True, "schema": self.questions.schema}
             body["response_format"] = {"type": "json_schema", "json_schema": form}
         if config.extra_body:
             body["extra_body"] = dict(config.extra_body)
@@ -171,8 +176,9 @@ class VIEScoreJudge(Judge):
         return f"data:image/{self._config.image_format};base64,{coded}"
 
     def _verdict(self, sc: Sequence[Answer[Marks]], pq: Sequence[Answer[Marks]]) -> Verdict:
-        notes: dict[str, Any] = {"semantic": _account(sc), "quality": _account(pq)}
-        semantic, quality = ([min(answer.value) for answer in half] for half in (sc, pq))
+        top = self.questions.top
+        notes: dict[str, Any] = {"top": top, "semantic": _account(sc), "quality": _account(pq)}
+        semantic, quality = ([min(answer.value) * SCORE_MAX / top for answer in half] for half in (sc, pq))
         if self._config.samples > 1:
             notes["variance"] = {"semantic": variance(semantic), "quality": variance(quality)}
         every = [*sc, *pq]
@@ -245,4 +251,4 @@ def _check(config: VIEScoreConfig) -> None:
     except (TypeError, ValueError) as error:
         raise ConfigError(f"extra_body: not JSON: {error}") from error
     if importlib.util.find_spec("openai") is None:
-        raise ConfigError("the viescore judge needs the openai package: pip install 'thinkedit[judge]'")
+        raise ConfigError("judges over HTTP need the openai package: pip install 'thinkedit[judge]'")

@@ -77,3 +77,9 @@ def test_anything_else_is_unreadable_and_says_why(text: str, why: str) -> None:
 def test_hostile_replies_are_refused_quickly(text: str) -> None:
     with pytest.raises(ValueError, match=r"no|characters"):
         read_marks(text)
+
+
+def test_marks_on_another_scale_are_held_to_it() -> None:
+    assert read_marks('{"score": [25, 0]}', top=25) == (25.0, 0.0)
+    with pytest.raises(ValueError, match=r"26 is outside \[0, 25\]"):
+        read_marks('{"score": [26, 0]}', top=25)

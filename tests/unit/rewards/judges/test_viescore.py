@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from itertools import pairwise
@@ -49,21 +49,6 @@ EDITED = 255 - SOURCE
 @pytest.fixture(autouse=True)
 def _key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("THINKEDIT_TEST_KEY", KEY)
-
-
-@pytest.fixture(scope="module")
-def _server() -> Iterator[ChatServer]:
-    with ChatServer() as server:
-        yield server
-
-
-@pytest.fixture
-def server(_server: ChatServer) -> ChatServer:
-    _server.calls.clear()
-    _server.answers = {"sc": [marks(8, 6)], "pq": [marks(9, 7)]}
-    _server.choose, _server.delay_s = None, 0.0
-    _server.dropped = _server.most_in_flight = 0
-    return _server
 
 
 def judge_at(server: ChatServer, **options: Any) -> VIEScoreJudge:
@@ -437,7 +422,7 @@ def test_the_prompt_hash_follows_what_moves_marks_and_nothing_else(server: ChatS
 
 def test_a_changed_prompt_changes_the_hash(server: ChatServer, monkeypatch: pytest.MonkeyPatch) -> None:
     before = judge_at(server).settings()
-    monkeypatch.setattr("thinkedit.rewards.judges.viescore_prompts.EVERYTHING", "other words")
+    monkeypatch.setattr(VIEScoreJudge, "questions", replace(VIEScoreJudge.questions, quality="other words"))
     assert judge_at(server).settings()["prompt_hash"] != before["prompt_hash"]
 
 
