@@ -1,4 +1,7 @@
-"""A chat-completions server over real HTTP, on loopback, that answers as told."""
+"""A chat-completions server over real HTTP, on loopback, that answers as told.
+
+As a program it answers with what `NAMED` lists; see `server_process`.
+"""
 
 from __future__ import annotations
 
@@ -51,6 +54,19 @@ def marks(first: object, second: object, reasoning: str = "fine") -> Says:
 Answer = Says | Fails | Raw | Hangs
 
 
+NAMED: dict[str, Answer] = {
+    "good": marks(8, 6),
+    "hangs": Hangs(),
+    "refuses": Says(None, refusal="I can't help with that."),
+    "429": Fails(429, {"error": {"message": "slow down"}}, {"Retry-After": "0.2"}),
+    "429 for long": Fails(429, {"error": {"message": "come back tomorrow"}}, {"Retry-After": "86400"}),
+    "unescaped quotes": Says('{"reasoning": "the sign says "OPEN" now", "score": [8, 6]}'),
+    "one-element list": Says('{"reasoning": "fine", "score": [8]}'),
+    "value 11": Says('{"reasoning": "fine", "score": [11, 6]}'),
+    "nothing": Says(""),
+}
+
+
 @dataclass(frozen=True)
 class Call:
     """half: "sc" for two pictures, "pq" for one."""
@@ -97,12 +113,23 @@ class ChatServer:
     async def _start(self) -> None:
         app = web.Application(client_max_size=2**26)
         app.router.add_post("/v1/chat/completions", self._complete)
+        app.router.add_put("/answers", self._set_answers)
+        app.router.add_get("/calls", self._count_calls)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
         self.port: int = self._runner.addresses[0][1]
         self.base_url = f"http://127.0.0.1:{self.port}/v1"
+
+    async def _set_answers(self, request: web.Request) -> web.Response:
+        named = await request.json()
+        self.answers = {half: [NAMED[name] for name in names] for half, names in named.items()}
+        self.reset()
+        return web.Response()
+
+    async def _count_calls(self, request: web.Request) -> web.Response:
+        return web.json_response({half: self.asked(half) for half in self.answers})
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
@@ -150,3 +177,13 @@ class ChatServer:
                     await response.write(b" ")
                     await asyncio.sleep(0.1)
                 return response
+
+
+def main() -> None:
+    with ChatServer() as server:
+        print(server.base_url.removesuffix("/v1"), flush=True)  # noqa: T201 - its parent learns the port
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()

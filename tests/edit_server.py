@@ -1,4 +1,7 @@
-"""An editor server over real HTTP, on loopback, that speaks the reference's protocol and fails as told."""
+"""An editor server over real HTTP, on loopback, that speaks the reference's protocol and fails as told.
+
+As a program it edits pictures of the world and answers with what `NAMED` lists; see `server_process`.
+"""
 
 from __future__ import annotations
 
@@ -74,6 +77,16 @@ class Floods:
 Answer = Edits | Fails | Raw | Hangs | Floods
 
 
+NAMED: dict[str, Answer] = {
+    "good": Edits(),
+    "hangs": Hangs(),
+    "500": Fails(500),
+    "broken base64": Edits(raw="iVBORw0KGgo=%%%"),
+    "constant": Edits(change=np.zeros_like),
+    "wrong size": Edits(change=lambda image: image[:-1]),
+}
+
+
 @dataclass(frozen=True)
 class Call:
     body: dict[str, Any]
@@ -88,8 +101,11 @@ class Call:
 class EditServer:
     """Answers edits with its list of answers in turn, the last one again and again; or as `choose` says."""
 
-    def __init__(self, *answers: Answer, port: int = 0) -> None:
+    def __init__(
+        self, *answers: Answer, port: int = 0, edit: Callable[[RGB, str, int], RGB] = edited
+    ) -> None:
         self.answers: list[Answer] = list(answers) or [Edits()]
+        self.edit = edit
         self.choose: Callable[[], Answer] | None = None
         self.calls: list[Call] = []
         self.asked: list[str] = []  # routes of GET
@@ -131,6 +147,8 @@ class EditServer:
         app.router.add_post("/v1/images/edits", self._openai)
         app.router.add_get("/health", self._health)
         app.router.add_get("/status", self._status)
+        app.router.add_put("/answers", self._set_answers)
+        app.router.add_get("/calls", self._count_calls)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
@@ -145,6 +163,13 @@ class EditServer:
         if self.status is None:
             return web.json_response({"detail": "no manager"}, status=503)
         return web.json_response(self.status)
+
+    async def _set_answers(self, request: web.Request) -> web.Response:
+        self.answers, self.calls = [NAMED[name] for name in await request.json()], []
+        return web.Response()
+
+    async def _count_calls(self, request: web.Request) -> web.Response:
+        return web.json_response(len(self.calls))
 
     async def _edit(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
@@ -174,7 +199,7 @@ class EditServer:
                 case Edits():
                     await asyncio.sleep(answer.delay_s)
                     source = np.array(Image.open(io.BytesIO(file)).convert("RGB"))
-                    image = answer.change(edited(source, body["prompt"], int(body.get("seed", 0))))
+                    image = answer.change(self.edit(source, body["prompt"], int(body.get("seed", 0))))
                     text = answer.raw or base64.b64encode(answer.encode(image)).decode()
                     return web.json_response(reply(body, text, answer) | dict(answer.fields))
                 case Fails(status, said, headers):
@@ -215,3 +240,16 @@ class EditServer:
 
     def _openai_reply(self, body: dict[str, Any], text: str, answer: Edits) -> dict[str, Any]:
         return {"created": 0, "data": [{"b64_json": text}]}
+
+
+def main() -> None:
+    from thinkedit.envs.editors.procedural import ProceduralEditor
+
+    editor = ProceduralEditor()
+    with EditServer(edit=lambda source, prompt, seed: editor.edit(source, prompt, seed=seed)) as server:
+        print(server.url, flush=True)  # noqa: T201 - this is how its parent learns the port
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()

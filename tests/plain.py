@@ -12,13 +12,14 @@ from collections.abc import Callable
 
 import numpy as np
 
+from thinkedit.actors.play import Context, Reply
 from thinkedit.configs.schema import EpisodeConfig, RewardConfig
 from thinkedit.envs.editors.base import Editor
 from thinkedit.envs.protocol import Protocol
 from thinkedit.envs.session import EditSession
 from thinkedit.rewards.judges.base import Judge
 from thinkedit.rewards.rubric import Rubric
-from thinkedit.types import RGB, Scores, Task, Verdict
+from thinkedit.types import RGB, Observation, Scores, Task, Verdict
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 160, 60), "blue": (30, 60, 220)}
 RUBRIC = Rubric.from_config(RewardConfig())
@@ -114,6 +115,13 @@ def task(instruction: str = "make the left half red", side: int = 8, uid: str = 
 def reply(answer: str, semantic: float = 3, quality: float = 5, think: str = "dull") -> str:
     scores = json.dumps({"semantic": semantic, "quality": quality})
     return f"<think>{think}</think>\n<score>{scores}</score>\n<answer>{answer}</answer>"
+
+
+class Insists:
+    """A policy that never accepts and words each prompt anew."""
+
+    async def reply(self, observation: Observation, context: Context) -> Reply:
+        return Reply(reply(f"{observation.instruction}, please, for the {observation.turn + 2}. time"))
 
 
 def session(
