@@ -10,12 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cache_worker import SOURCE, Logging, Worker
+from plain import Insists
+from server_process import ServerProcess
 
+from thinkedit.actors.store import TrajectoryStore
+from thinkedit.configs.load import load_config
+from thinkedit.envs.build import Parts
 from thinkedit.envs.editors.base import EditRequest
 from thinkedit.envs.editors.cache import CachedEditor
 from thinkedit.envs.services import Services
 from thinkedit.envs.world.judge import WorldJudge
 from thinkedit.errors import ServiceTimeout
+from thinkedit.evals.arms import play_arm
+from thinkedit.types import Outcome
 
 pytestmark = pytest.mark.chaos
 
@@ -71,6 +78,32 @@ async def test_one_that_stands_still_costs_the_others_a_timeout_and_nothing_else
         still.end()
     np.testing.assert_array_equal(await editor.edit_async(SOURCE, "x", seed=1), SOURCE ^ np.uint8(1))
     assert sorted(still.edits) == [1, 2]
+
+
+async def test_a_second_identical_evaluation_makes_no_call(tmp_path: Path) -> None:
+    with ServerProcess("edit_server.py") as editor, ServerProcess("chat_server.py") as judge:
+        overrides = [
+            "eval.tasks=12",
+            "editor=http",
+            f"editor.options.urls=[{editor.url}]",
+            f"editor.cache_dir={tmp_path}/edits",
+            "judge=viescore",
+            f"judge.options.base_url={judge.url}/v1",
+            "judge.options.api_key_env=null",
+            f"judge.cache_dir={tmp_path}/verdicts",
+        ]
+        rewards, calls = [], []
+        for name in ("first", "second"):
+            parts = Parts.from_config(load_config("demo", overrides))
+            await play_arm(parts, "insists", Insists(), tmp_path / name)
+            parts.close()
+            episodes = TrajectoryStore(tmp_path / name).read()
+            rewards.append({e.task.uid: [(t.reward, t.outcome) for t in e.turns] for e in episodes})
+            calls.append((editor.calls(), judge.calls()))
+    assert calls[0][0] > 12
+    assert calls[0] == calls[1]
+    assert rewards[0] == rewards[1]
+    assert all(outcome is Outcome.OK for turns in rewards[0].values() for _, outcome in turns)
 
 
 def test_two_processes_that_evict_at_once_lose_no_picture_they_hand_out(tmp_path: Path) -> None:
