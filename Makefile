@@ -29,7 +29,7 @@ demo: $(PACKAGE)
 
 SEEDS ?= 0 1 2
 evidence: $(PACKAGE)
-	for seed in $(SEEDS); do $(RUN)/thinkedit demo name=demo-seed-$$seed seed=$$seed $(ARGS) || exit 1; done
+	for seed in $(SEEDS); do $(RUN)/thinkedit demo run_dir=runs/demo-seed-$$seed seed=$$seed $(ARGS) || exit 1; done
 	$(RUN)/thinkedit evidence $(SEEDS:%=runs/demo-seed-%) --out docs/evidence.md
 
 test: lint test-fast test-slow

@@ -169,6 +169,26 @@ def test_logged_rewards_are_those_of_the_stored_turns(trained: Trained) -> None:
         assert line["reward/total/mean"] == pytest.approx(float(np.mean(rewards)), abs=1e-6)
 
 
+def test_a_training_episode_is_the_environments_own(trained: Trained) -> None:
+    """Its replies, typed into the Gymnasium environment's session, give the same episode to the byte."""
+    parts = Parts.from_config(settings())
+
+    async def replay(episode: Episode) -> Episode:
+        session = parts.session()
+        await session.start(episode.task, episode.seed)
+        for turn in episode.turns:
+            await session.step(turn.reply)
+        return session.episode()
+
+    for episode in trained.episodes[:12]:
+        again = asyncio.run(replay(episode))
+        assert again.first == episode.first
+        for new, old in zip(again.turns, episode.turns, strict=True):
+            assert np.array_equal(new.edited, old.edited)
+            for name in ("prompt", "before", "after", "reward", "outcome", "end", "state_key"):
+                assert getattr(new, name) == getattr(old, name)
+
+
 def load_yaml(path: Path) -> dict[str, Any]:
     from omegaconf import OmegaConf
 

@@ -37,9 +37,21 @@ def test_found_objects_stand_where_the_answer_says() -> None:
     for sample, question, answer in rounds("find"):
         shown = {str(item) for item in scene(sample, question).items}
         if answer != "nothing":
-            for part in answer.split("; "):
-                look, _, cell = part.rpartition(" at ")
-                assert f"{cell} {look}" in shown
+            assert set(answer.split("; ")) <= shown
+
+
+def test_a_comparison_tells_the_object_what_is_there_now_and_all_else_that_differs() -> None:
+    for sample, _, answer in rounds("compare"):
+        first, second = (read_scene(picture).scene for picture in sample.pictures)
+        old, now, others = re.fullmatch(r"(.+), shows (.+); others: (.+)", answer).groups()
+        item = next(item for item in first.items if str(item) == old)
+        assert now == str(second.at(item.cell) or "nothing")
+        same = {i.cell for i in first.items if (there := second.at(i.cell)) and there.look == i.look}
+        changed = {i.cell for i in first.items} - same - {item.cell}
+        new = {i.cell for i in second.items} - {i.cell for i in first.items}
+        assert (others == "none") == (not changed and not new)
+        if others != "none":
+            assert len(others.split(", ")) == len(changed) + len(new)
 
 
 def test_a_cell_holds_what_the_answer_says() -> None:
