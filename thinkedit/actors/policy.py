@@ -43,7 +43,8 @@ class VLLMPolicy:
     Args:
         path: folder of a vision-language model.
         protocol: renders observations; must be the one it was trained with.
-        temperature: 0 is greedy.
+        temperature: 0 is greedy, and repeats itself; above it a GPU repeats itself too, for each seed,
+            but a CPU does not: vLLM's CPU sampler takes no seed per request.
         version: recorded as the policy version of each reply.
     """
 
@@ -153,7 +154,8 @@ class VLLMPolicy:
         )
         images = [Image.fromarray(image) for image in self._protocol.images(observation)]
         sampling = self._sampling.clone()
-        sampling.seed = (context.seed * 1_000_003 + observation.turn) % 2**31
+        if self._cluster.device != "cpu":
+            sampling.seed = (context.seed * 1_000_003 + observation.turn) % 2**31
         last = None
         async for output in engine.generate(
             {"prompt": prompt, "multi_modal_data": {"image": images}}, sampling, request_id=uuid.uuid4().hex

@@ -36,7 +36,11 @@ def make_policy(
 
 def pretrain_base(
     out: Out,
-    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 2000,
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 3800,
+    start: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="Go on from this policy, not from random weights."),
+    ] = None,
     minutes: Annotated[float | None, typer.Option(help="Stop after this many minutes.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples a step.")] = 32,
     seed: Annotated[int, typer.Option(help="Of the weights and of the samples.")] = 0,
@@ -49,6 +53,7 @@ def pretrain_base(
 
     import torch
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from transformers import Qwen3VLForConditionalGeneration, Qwen3VLProcessor
 
     from thinkedit.data import looking
     from thinkedit.learner.policy import pretrain, tiny
@@ -63,8 +68,12 @@ def pretrain_base(
         held_out=held_out,
         seed=seed,
     )
-    tokenizer = build_tokenizer(looking.vocabulary())
-    model, processor = tiny.build_model(tokenizer, seed), tiny.build_processor(tokenizer)
+    if start is None:
+        tokenizer = build_tokenizer(looking.vocabulary())
+        model, processor = tiny.build_model(tokenizer, seed), tiny.build_processor(tokenizer)
+    else:
+        model = Qwen3VLForConditionalGeneration.from_pretrained(start)
+        processor = Qwen3VLProcessor.from_pretrained(start)
 
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress:
@@ -84,7 +93,10 @@ def pretrain_base(
         log.reading = pretrain.measure(model, processor, *held)
     tiny.save(model, processor, out)
     limit = f" --minutes {minutes:g}" if minutes else ""
-    command = f"thinkedit pretrain-base OUT --steps {steps}{limit} --batch-size {batch_size} --seed {seed}"
+    origin = " --start START" if start else ""
+    command = (
+        f"thinkedit pretrain-base OUT --steps {steps}{limit}{origin} --batch-size {batch_size} --seed {seed}"
+    )
     pretrain.write_card(out, model, config, log, command)
     typer.echo(
         f"wrote {out}: reads the first picture {log.reading.first:.3f}, the second "

@@ -10,6 +10,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 from thinkedit.configs.schema import ProtocolConfig
 from thinkedit.envs.protocol import Protocol
@@ -202,7 +203,7 @@ def _other(scenes: tuple[Scene, Scene], rng: random.Random) -> tuple[str, str]:
 def _find(scenes: tuple[Scene, Scene], rng: random.Random) -> tuple[str, str]:
     """Find an object by a phrase; "nothing" when the phrase fits no object."""
     k = rng.randrange(2)
-    text, items = rng.choice(_phrases(scenes[k], rng))
+    text, items = _phrase(scenes[k], rng)
     answer = "; ".join(str(item) for item in items) or "nothing"
     return f"find {text} in the {PICTURES[k]} picture", answer
 
@@ -210,7 +211,7 @@ def _find(scenes: tuple[Scene, Scene], rng: random.Random) -> tuple[str, str]:
 def _compare(scenes: tuple[Scene, Scene], rng: random.Random) -> tuple[str, str]:
     """What the second picture shows in an object's cell, and which other cells' objects differ."""
     first, second = scenes
-    text, (item,) = rng.choice([found for found in _phrases(first, rng) if len(found[1]) == 1])
+    text, (item,) = _phrase(first, rng, sole=True)
     there = second.at(item.cell)
     others = [old.name for old in first.items if old != item and not _alike(old, second.at(old.cell))]
     others += [f"new {new.name}" for new in second.items if first.at(new.cell) is None]
@@ -222,31 +223,45 @@ def _alike(old: Item, new: Item | None) -> bool:
     return new is not None and new.look == old.look
 
 
-def _phrases(scene: Scene, rng: random.Random) -> list[tuple[str, tuple[Item, ...]]]:
-    """Referring phrases with the objects they fit: mostly one, sometimes several, once none."""
-    found: list[tuple[str, tuple[Item, ...]]] = []
+def _phrase(scene: Scene, rng: random.Random, *, sole: bool = False) -> tuple[str, tuple[Item, ...]]:
+    """A referring phrase and the objects it fits, every kind of phrase as often as the others.
+
+    Args:
+        sole: only phrases that fit one object.
+    """
+    kinds = [kind for kind in _phrases(scene, rng).values() if kind]
+    fitting = [[found for found in kind if len(found[1]) == 1 or not sole] for kind in kinds]
+    return rng.choice(rng.choice([kind for kind in fitting if kind]))
+
+
+def _phrases(scene: Scene, rng: random.Random) -> dict[str, list[tuple[str, tuple[Item, ...]]]]:
+    """Referring phrases by kind, with the objects they fit: mostly one, sometimes several, seldom none."""
+
+    def fitting(text: str, **said: Any) -> tuple[str, tuple[Item, ...]]:
+        return text, Reference(**said).matches(scene)
+
+    named, partial = [], []
     for item in scene.items:
         for size, place in product((False, True), repeat=2):
-            reference = Reference(
-                size=item.size if size else None,
-                colour=item.colour,
-                shape=item.shape,
-                cell=item.cell if place else None,
-            )
-            found.append((refer(item, size=size, place=place), reference.matches(scene)))
-        found.append((f"the {item.shape}", Reference(shape=item.shape).matches(scene)))
-        found.append((f"the {item.colour} shape", Reference(colour=item.colour).matches(scene)))
-        small = Reference(size=item.size, shape=item.shape)
-        found.append((f"the {item.size} {item.shape}", small.matches(scene)))
-    for extreme in EXTREMES:
-        items = Reference(extreme=extreme).matches(scene)
-        if items:
-            found += [(f"the {extreme} shape", items)] * (2 if len(items) == 1 else 1)
-    odd = odd_one_out(scene)
-    found += [("the odd one out", odd)] * (3 * len(odd))
+            said = {"size": item.size if size else None, "cell": item.cell if place else None}
+            text = refer(item, size=size, place=place)
+            named.append(fitting(text, colour=item.colour, shape=item.shape, **said))
+        partial += [
+            fitting(f"the {item.shape}", shape=item.shape),
+            fitting(f"the {item.colour} shape", colour=item.colour),
+            fitting(f"the {item.size} shape", size=item.size),
+            fitting(f"the {item.size} {item.shape}", size=item.size, shape=item.shape),
+        ]
     colour, shape = rng.choice(COLOURS), rng.choice(SHAPES)
-    found.append((f"the {colour} {shape}", Reference(colour=colour, shape=shape).matches(scene)))
-    return found
+    named.append(fitting(f"the {colour} {shape}", colour=colour, shape=shape))
+    extreme = [fitting(f"the {extreme} shape", extreme=extreme) for extreme in EXTREMES]
+    odd = odd_one_out(scene)
+    return {
+        "named": named,
+        "partial": partial,
+        "extreme": [found for found in extreme if found[1]],
+        "odd": [("the odd one out", odd)] if odd else [],
+    }
 
 
 def _differences(scenes: tuple[Scene, Scene]) -> tuple[str, str]:
