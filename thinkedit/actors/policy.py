@@ -70,6 +70,8 @@ class VLLMPolicy:
             # vLLM reads these when it is imported; it would otherwise pin threads to cores that Ray shares.
             os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
             os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+            # Lets the engine run its one worker in its own process: a process less to start.
+            os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         # Their warnings are of no use to someone who watches a progress bar; errors still show.
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -96,7 +98,6 @@ class VLLMPolicy:
             "disable_log_stats": True,
         }
         if on_cpu:
-            # "uni" runs the one worker in the engine's own process: a process less to start.
             args |= {"enforce_eager": True, "distributed_executor_backend": "uni"}
         else:
             args |= {
