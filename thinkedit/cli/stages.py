@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +112,7 @@ def demonstrate(config: Config, run: RunFolder) -> Path:
     path = demonstrations_file(run)
     if path.exists():
         return path
-    parts = Parts.from_config(config)
+    parts = Parts.from_config(replace(config, editor=config.sft.editor) if config.sft.editor.name else config)
     with phase(run, "demonstrations"), counter("demonstrations", config.sft.demonstrations) as progress:
         asyncio.run(
             write_demonstrations(

@@ -49,6 +49,8 @@ def unmet(config: Config) -> list[ConfigError]:
 def _plugins(config: Config) -> Iterator[tuple[str, str, PluginConfig | None]]:
     yield "tasks", config.tasks.name, config.tasks
     yield "editors", config.editor.name, config.editor
+    if config.sft.editor.name:
+        yield "editors", config.sft.editor.name, config.sft.editor
     yield "judges", config.judge.name, config.judge
     yield "advantages", config.grpo.advantage.estimator, None
 
@@ -114,6 +116,8 @@ def _ranges(config: Config) -> None:
         "grpo.lr": grpo.lr,
         "judge.cache_gib": config.judge.cache_gib,
         "judge.timeout_s": config.judge.timeout_s,
+        "sft.editor.cache_gib": sft.editor.cache_gib,
+        "sft.editor.timeout_s": sft.editor.timeout_s,
         "sft.lr": sft.lr,
     }.items():
         if not number > 0:
@@ -148,6 +152,8 @@ def _ranges(config: Config) -> None:
 
 def _together(config: Config) -> None:
     grpo, cluster, policy = config.grpo, config.cluster, config.policy
+    if config.sft.editor.options and not config.sft.editor.name:
+        raise _wrong("sft.editor.options", config.sft.editor.options, "sft.editor.name says whose they are")
     if policy.max_pixels < policy.min_pixels:
         raise _wrong("policy.max_pixels", policy.max_pixels, f"below policy.min_pixels={policy.min_pixels}")
     rows = grpo.tasks_per_step * grpo.group_size

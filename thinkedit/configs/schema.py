@@ -63,8 +63,16 @@ class PolicyConfig:
 
 
 @dataclass
+class DemonstrationEditorConfig(ServiceConfig):
+    """The editor that demonstrations are played with."""
+
+    name: str = ""  # without a name it is the run's own editor
+
+
+@dataclass
 class SFTConfig:
     demonstrations: int = 60000
+    editor: DemonstrationEditorConfig = field(default_factory=DemonstrationEditorConfig)
     epochs: int = 1
     batch_size: int = 32
     lr: float = 2e-5
