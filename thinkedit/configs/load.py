@@ -67,7 +67,7 @@ def load_config(
     picks = [o for o in parsed if o.key_or_group in GROUPS and isinstance(o.value(), str)]
     values = [o for o in parsed if o not in picks]
 
-    composed = _compose(folder, stem, [f"{o.key_or_group}={o.value()}" for o in picks])
+    composed = _compose(folder, stem, [f"{o.get_key_element()}={o.value()}" for o in picks])
     refuse_unknown(composed, Config, where=str(name_or_path))
     for override in values:
         _refuse_unknown_path(override.key_or_group.split("."), override.value())

@@ -180,3 +180,16 @@ def test_a_program_that_uses_hydra_itself_is_left_alone(tmp_path: Path) -> None:
     with initialize_config_dir(str(tmp_path), version_base="1.3"):
         load_config("demo")
         assert compose("theirs").answer == 42
+
+
+def test_demonstrations_may_have_an_editor_of_their_own() -> None:
+    config = load_config("demo")
+    assert len(set(config.sft.editor.options["verbs"].values())) == 1  # even-handed: nothing to leak
+    assert not config.editor.options
+    assert load_config("demo", ["editor@sft.editor=procedural"]).sft.editor.options == {}
+    assert load_config("paper/flux_kontext", require_plugins=False).sft.editor.name == ""
+    with pytest.raises(UnknownName) as caught:
+        load_config("demo", ["sft.editor.name=procedurel"])
+    assert caught.value.nearest == "procedural"
+    with pytest.raises(ConfigError, match=r"sft\.editor\.options"):
+        load_config("demo", ["sft.editor.name=''"])
