@@ -17,7 +17,7 @@ from typing import Any
 
 from thinkedit.configs.schema import ProtocolConfig
 from thinkedit.errors import ConfigError, UnknownName
-from thinkedit.types import RGB, SCORE_MAX, SCORE_MIN, Critique, Observation, ParseError, Scores
+from thinkedit.types import RGB, SCORE_MAX, SCORE_MIN, Critique, End, Observation, ParseError, Scores
 
 BLOCKS = ("think", "score", "answer")
 SCORE_KEYS = ("semantic", "quality")
@@ -141,12 +141,13 @@ class Protocol:
             return scores
         answer = answer.strip()
         if current_prompt is None or not self.repeats(answer, current_prompt):
-            fault = self._answer_fault(answer)
+            fault = self.answer_fault(answer)
             if fault is not None:
                 return fault
         return Critique(think=think.strip(), scores=scores, answer=answer)
 
-    def _answer_fault(self, answer: str) -> ParseError | None:
+    def answer_fault(self, answer: str) -> ParseError | None:
+        """What keeps a text, already trimmed, from being sent to an editor as a new prompt."""
         if _is_blank(answer):
             return ParseError.ANSWER_EMPTY
         if len(answer) > self.cfg.max_answer_chars:
@@ -161,6 +162,17 @@ class Protocol:
         """Whether `answer` keeps the current edit: it is the current prompt, as held or as shown."""
         answer, current = answer.strip(), current_prompt.strip()
         return bool(answer) and answer in (current, visible(current).strip())
+
+    def ending(self, critique: Critique, current_prompt: str) -> End | None:
+        """Whether a critique keeps the current edit, and so ends the loop.
+
+        Returns:
+            ACCEPTED when both predicted scores reach `accept_at`, else REPEATED when the answer is the
+            current prompt, else None: the answer is the next prompt.
+        """
+        if critique.scores.lowest >= self.accept_at:
+            return End.ACCEPTED
+        return End.REPEATED if self.repeats(critique.answer, current_prompt) else None
 
     def render_text(self, observation: Observation) -> str:
         """The text of the user message: task, instruction and current prompt.

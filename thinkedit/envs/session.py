@@ -255,9 +255,8 @@ class EditSession:
         if isinstance(read, ParseError):
             evidence = Evidence(critique=None, before=state.verdict, accept_at=self.config.accept_at)
             return self._finish(reply, None, state, self.rubric(evidence), error=read)
-        accepted = min(read.scores.semantic, read.scores.quality) >= self.config.accept_at
-        if accepted or self.protocol.repeats(read.answer, state.prompt):
-            end = End.ACCEPTED if accepted else End.REPEATED
+        end = self.protocol.ending(read, state.prompt)
+        if end is not None:
             return self._finish(reply, read, state, self._reward(read, state.verdict, kept=True), end=end)
         try:
             edited = yield from self._edit(read.answer)
