@@ -22,12 +22,12 @@ from thinkedit.types import Episode, Observation, Sampling, StoredState, Task, V
 class Context:
     """What a scripted policy may look at besides the observation; a learned one ignores it.
 
-    verdict: the judge's verdict of the edit in the observation.
+    verdict: the judge's verdict of the edit in the observation; None where nobody judges.
     seed: the episode's seed; policies derive their own randomness from it and the turn.
     """
 
     task: Task
-    verdict: Verdict
+    verdict: Verdict | None
     seed: int
 
 

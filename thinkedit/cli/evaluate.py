@@ -59,8 +59,9 @@ def rollout(
     from thinkedit.cli.show import print_episode
     from thinkedit.configs.load import load_config
     from thinkedit.envs.build import Parts
+    from thinkedit.envs.world.experts import EXPERTS
     from thinkedit.errors import UnknownName
-    from thinkedit.evals.arms import EXPERTS, Thinkers, play_arm
+    from thinkedit.evals.arms import Thinkers, play_arm
 
     loaded = load_config(config, [*(overrides or ()), f"eval.tasks={episodes}"])
     if policy not in EXPERTS and not Path(policy).is_dir():

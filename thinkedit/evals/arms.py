@@ -16,9 +16,7 @@ from thinkedit.actors.play import Policy, play_many
 from thinkedit.actors.policy import ScriptedPolicy, VLLMPolicy
 from thinkedit.actors.store import TrajectoryStore
 from thinkedit.envs.build import Parts
-from thinkedit.envs.world.experts import AwareExpert, Expert, NaiveExpert
-
-EXPERTS: dict[str, type[Expert]] = {"naive_expert": NaiveExpert, "aware_expert": AwareExpert}
+from thinkedit.envs.world.experts import EXPERTS
 
 
 class Thinkers:

@@ -142,6 +142,10 @@ class AwareExpert(Expert):
         return chance, text
 
 
+EXPERTS: dict[str, type[Expert]] = {"naive_expert": NaiveExpert, "aware_expert": AwareExpert}
+"""By the names that commands and configurations know them under."""
+
+
 def think(source: Scene, edited: Scene, found: Assessment) -> str:
     """What an expert writes between the think tags.
 
