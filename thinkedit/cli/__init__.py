@@ -35,6 +35,9 @@ class Command:
 
 
 PANELS: dict[str, tuple[Command, ...]] = {
+    "Edit": (
+        Command("edit", "thinkedit.cli.edit:edit", "Edit your own picture with a thinker that looks on."),
+    ),
     "Train": (
         Command("demo", "thinkedit.cli.demo:demo", "The whole loop on this machine, from SFT to a report."),
         Command("sft", "thinkedit.cli.train:sft", "Warm start: learn from a scripted expert."),

@@ -1,11 +1,29 @@
-"""Episodes in the terminal."""
+"""Episodes and runs in the terminal."""
 
 from __future__ import annotations
 
+from types import TracebackType
+from typing import Self
+
 from rich.console import Console, Group
+from rich.padding import Padding
 from rich.panel import Panel
 from rich.text import Text
 
+from thinkedit.actors.inference.records import (
+    Attempt,
+    Critiqued,
+    Edited,
+    EditResult,
+    Event,
+    Finished,
+    Judged,
+    Rewritten,
+    Started,
+    Stop,
+    Thought,
+    Working,
+)
 from thinkedit.types import Episode, Scores, Turn, Verdict
 
 console = Console()
@@ -48,3 +66,76 @@ def _marks(verdict: Verdict | None) -> str:
 
 def _scores(scores: Scores) -> str:
     return f"semantic {scores.semantic:g}, quality {scores.quality:g}"
+
+
+_DOING = {"editor": "editing", "thinker": "thinking", "judge": "judging"}
+_ENDS = {
+    Stop.ACCEPTED: "the thinker is satisfied",
+    Stop.REPEATED: "the thinker has no better prompt",
+    Stop.TURN_LIMIT: "no turns are left",
+    Stop.ONE_EDIT: "one edit was asked for",
+    Stop.STOPPED: "stopped",
+    Stop.THINKER_FAILED: "the thinker failed",
+    Stop.EDITOR_FAILED: "the editor failed",
+}
+
+
+class EventPrinter:
+    """Prints a run's events as they come, with a note of who is at work. Use as a context manager."""
+
+    def __init__(self, console: Console = console) -> None:
+        self._console, self._status = console, console.status("starting")
+
+    def __enter__(self) -> Self:
+        self._status.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._status.stop()
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Started():
+                self._print(Text(event.instruction, style="bold"))
+            case Working():
+                self._status.update(_DOING[event.who])
+            case Rewritten():
+                self._print(Text("before the first edit", style="bold"))
+                self._thought(event.thought)
+            case Edited():
+                self._edited(event.attempt)
+            case Judged():
+                self._judged(event.attempt)
+            case Critiqued():
+                assert event.attempt.thought is not None, "a critiqued attempt has a thought"
+                self._thought(event.attempt.thought)
+            case Finished():
+                self._finished(event.result)
+
+    def _edited(self, attempt: Attempt) -> None:
+        self._print(Text(f"edit {attempt.index}", style="bold").append(f"  {attempt.seconds:.1f} s", "dim"))
+        self._print(Text(attempt.prompt, style="cyan"), indent=2)
+
+    def _judged(self, attempt: Attempt) -> None:
+        if attempt.verdict is None:
+            self._print(Text(f"judge: {attempt.judge_fault}", style="red"), indent=2)
+        else:
+            self._print(Text(f"judge: {_scores(attempt.verdict.scores)}"), indent=2)
+
+    def _thought(self, thought: Thought) -> None:
+        for fault in thought.faults:
+            self._print(Text(f"asked again: {fault}", style="yellow"), indent=2)
+        self._print(Text(thought.reason, style="dim"), indent=2)
+        if thought.predicted is not None:
+            self._print(Text(f"thinker: {_scores(thought.predicted)}"), indent=2)
+
+    def _finished(self, result: EditResult) -> None:
+        style = "red" if result.stop.failed else "green"
+        self._print(Text(f"{_ENDS[result.stop]}: edit {result.chosen} is the result", style=style))
+        if result.detail:
+            self._print(Text(result.detail, style="yellow"), indent=2)
+
+    def _print(self, text: Text, indent: int = 0) -> None:
+        self._console.print(Padding(text, (0, 0, 0, indent), expand=False))

@@ -19,6 +19,9 @@ MODES = ("sync", "separate_async")
 DEVICES = ("cpu", "cuda")
 DTYPES = ("bfloat16", "float16", "float32")
 KL_TYPES = ("kl", "abs", "mse", "low_var_kl")  # verl's estimators of the KL term in the loss
+MODES_OF_INFERENCE = ("while", "before", "before+while", "expert")
+SELECTIONS = ("last", "best_predicted", "best_judge")
+OUTPUTS = ("json_schema", "json_object", "text")
 LOGGERS = ("clearml", "console", "file", "mlflow", "swanlab", "tensorboard", "trackio", "wandb")  # verl's
 
 
@@ -74,6 +77,9 @@ def _names(config: Config) -> None:
     _one_of("grpo.mode", config.grpo.mode, MODES)
     _one_of("cluster.device", config.cluster.device, DEVICES)
     _one_of("policy.dtype", config.policy.dtype, DTYPES)
+    _one_of("inference.mode", config.inference.mode, MODES_OF_INFERENCE)
+    _one_of("inference.select", config.inference.select, SELECTIONS)
+    _one_of("inference.server.output", config.inference.server.output, OUTPUTS)
     for logger in config.loggers:
         _one_of("loggers", logger, LOGGERS)
 
@@ -94,6 +100,9 @@ def _ranges(config: Config) -> None:
         "grpo.max_tokens_per_gpu": grpo.max_tokens_per_gpu,
         "grpo.tasks_per_step": grpo.tasks_per_step,
         "grpo.updates_per_step": grpo.updates_per_step,
+        "inference.server.max_side": config.inference.server.max_side,
+        "inference.server.tries": config.inference.server.tries,
+        "inference.tries": config.inference.tries,
         "policy.max_prompt_tokens": policy.max_prompt_tokens,
         "policy.max_reply_tokens": policy.max_reply_tokens,
         "policy.min_pixels": policy.min_pixels,
@@ -114,6 +123,7 @@ def _ranges(config: Config) -> None:
         "editor.timeout_s": config.editor.timeout_s,
         "grpo.grad_clip": grpo.grad_clip,
         "grpo.lr": grpo.lr,
+        "inference.server.request_timeout_s": config.inference.server.request_timeout_s,
         "judge.cache_gib": config.judge.cache_gib,
         "judge.timeout_s": config.judge.timeout_s,
         "sft.editor.cache_gib": sft.editor.cache_gib,

@@ -140,6 +140,37 @@ class EvalConfig:
 
 
 @dataclass
+class ChatServerConfig:
+    """A model behind an OpenAI-compatible server. Seconds, where a name ends in _s."""
+
+    model: str = "gpt-4.1-2025-04-14"
+    base_url: str = "https://api.openai.com/v1"
+    api_key_env: str | None = "OPENAI_API_KEY"  # the variable that holds the key; null: none needed
+    output: str = "json_schema"  # what it can be held to: "json_schema" | "json_object" | "text"
+    temperature: float | None = 0.7  # null: not sent, for models that refuse it
+    send_seed: bool = True  # the run's seed; another one for each try
+    max_tokens: int | None = 4096  # of one reply; null: not sent
+    max_side: int = 1024  # pixels; larger pictures are scaled down to it
+    tries: int = 3  # of one request that the server fails
+    request_timeout_s: float = 120.0  # one request, from its start to the last byte
+
+
+@dataclass
+class InferenceConfig:
+    """Editing one's own pictures: `thinkedit edit` and `thinkedit studio`.
+
+    Turns and threshold are those of `episode`.
+    """
+
+    thinker: str = "policy"  # "policy": `policy.path` in vLLM here | "server" | a scripted expert's name
+    mode: str = "while"  # "while" | "before" | "before+while" | "expert"; see docs/editing.md
+    select: str = "last"  # which edit is the result: "last" | "best_predicted" | "best_judge"
+    tries: int = 3  # of a critique that can't be read, each sampled anew
+    size: str | None = None  # WIDTHxHEIGHT that pictures are cut and scaled to; null: as they are
+    server: ChatServerConfig = field(default_factory=ChatServerConfig)
+
+
+@dataclass
 class ClusterConfig:
     """What each part gets. device "cpu" runs the same path without a GPU."""
 
@@ -165,5 +196,6 @@ class Config:
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     grpo: GRPOConfig = field(default_factory=GRPOConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
+    inference: InferenceConfig = field(default_factory=InferenceConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     loggers: list[str] = field(default_factory=lambda: ["tensorboard"])

@@ -14,7 +14,7 @@ runner = CliRunner(env={"COLUMNS": "100", "TERM": "dumb"})
 def test_help_groups_the_commands() -> None:
     result = runner.invoke(cli.app, ["--help"])
     assert result.exit_code == 0
-    positions = [result.output.index(f" {panel} ") for panel in cli.PANELS]
+    positions = [result.output.index(f"─ {panel} ─") for panel in cli.PANELS]
     assert positions == sorted(positions)
     for command in cli.COMMANDS.values():
         assert re.search(rf"{command.name}\s+{re.escape(command.help)}", result.output), command.name
