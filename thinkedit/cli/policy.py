@@ -88,7 +88,12 @@ def pretrain_base(
 
         log = pretrain.pretrain(model, processor, looking.looking(seed), config, show)
         progress.update(bar, completed=1.0, description="measuring")
-        tests = (looking.reading_test(), looking.grounding_test(), looking.comparing_test())
+        tests = (
+            looking.reading_test(),
+            looking.grounding_test(),
+            looking.comparing_test(),
+            looking.imagining_test(),
+        )
         held = (list(itertools.islice(test, held_out)) for test in tests)
         log.reading = pretrain.measure(model, processor, *held)
     tiny.save(model, processor, out)
@@ -101,7 +106,8 @@ def pretrain_base(
     typer.echo(
         f"wrote {out}: reads the first picture {log.reading.first:.3f}, the second "
         f"{log.reading.second:.3f}, finds {log.reading.grounding:.3f}, "
-        f"compares {log.reading.comparing:.3f}, in {log.seconds:.0f} s"
+        f"compares {log.reading.comparing:.3f}, imagines {log.reading.imagining:.3f}, "
+        f"in {log.seconds:.0f} s"
     )
 
 

@@ -57,9 +57,9 @@ def looking(seed: int, stream: str = "train") -> Iterator[LookSample]:
     """Endless samples, a function of seed and stream, of scenes from the splits "sft" and "train" only.
 
     Half of the first questions ask to describe both pictures. The others, and two to four further
-    questions, mostly ask to find an object by a phrase or to compare the pictures from that object
-    on, which take longest to learn; the rest ask what lies in a cell, what differs, or for one
-    picture's description.
+    questions, mostly ask to find an object by a phrase, to compare the pictures from that object on,
+    or to imagine it otherwise, which take longest to learn; the rest ask what lies in a cell, what
+    differs, or for one picture's description.
     """
     rng = random.Random(f"looking/{stream}/{seed}")
     while True:
@@ -93,6 +93,14 @@ def comparing_test(seed: int = 0) -> Iterator[LookSample]:
         yield _sample(scenes, [_compare(scenes, rng)])
 
 
+def imagining_test(seed: int = 0) -> Iterator[LookSample]:
+    """Samples of held-out scenes that each ask what an object would be if it were otherwise."""
+    rng = random.Random(f"looking/imagining/{seed}")
+    while True:
+        scenes = _pair(rng, HELD_OUT_SPLITS)
+        yield _sample(scenes, [_imagine(scenes, rng)])
+
+
 def both(scenes: tuple[Scene, Scene]) -> tuple[str, str]:
     """Question and answer: both pictures in the world's own words."""
     return DESCRIBE_BOTH, f"first: {describe(scenes[0])}. second: {describe(scenes[1])}."
@@ -107,7 +115,7 @@ def vocabulary() -> Iterator[str]:
     yield from (f"the {extreme} object" for extreme in EXTREMES)
     yield from (f"it, {clause}." for clause in (*KEEP_CLAUSES, *STYLE_CLAUSES))
     yield from (f"edit: {status.value}" for status in Status)
-    yield "the odd one out in by for with into! harm: stray, none; and is not no yes"
+    yield "the odd one out if in by for with into! harm: stray, none; and is not no yes"
     protocol = Protocol(ProtocolConfig(template="brief"))
     picture = render(Scene(()))
     yield protocol.render_text(
@@ -186,11 +194,13 @@ def _changed(scene: Scene, rng: random.Random) -> Scene:
 
 def _other(scenes: tuple[Scene, Scene], rng: random.Random) -> tuple[str, str]:
     chance = rng.random()
-    if chance < 0.3:
+    if chance < 0.2:
         return _find(scenes, rng)
-    if chance < 0.7:
+    if chance < 0.5:
         return _compare(scenes, rng)
     if chance < 0.8:
+        return _imagine(scenes, rng)
+    if chance < 0.85:
         return _differences(scenes)
     k = rng.randrange(2)
     if chance < 0.95:
@@ -217,6 +227,26 @@ def _compare(scenes: tuple[Scene, Scene], rng: random.Random) -> tuple[str, str]
     others += [f"new {new.name}" for new in second.items if first.at(new.cell) is None]
     answer = f"{item}, shows {there or 'nothing'}; others: {', '.join(others) or 'none'}"
     return f"compare {text}", answer
+
+
+def _imagine(scenes: tuple[Scene, Scene], rng: random.Random) -> tuple[str, str]:
+    """What an object of the first picture would be with what the question says, or a new one.
+
+    Teaches to take words over from the question, where everything else is read off the pictures.
+    """
+    colour, shape = rng.choice(COLOURS), rng.choice(SHAPES)
+    cell = rng.randrange(len(CELLS))
+    new = f"{'an' if colour[0] in 'aeiou' else 'a'} {colour} {shape}"
+    if rng.random() < 0.3:
+        return f"what if {new} is at {CELLS[cell]}?", str(Item(cell, "big", colour, shape))
+    text, (item,) = _phrase(scenes[0], rng, sole=True)
+    match rng.choice(("colour", "both", "both", "cell")):
+        case "colour":
+            return f"what if {text} is {colour}?", str(replace(item, colour=colour))
+        case "both":
+            return f"what if {text} is {new}?", str(replace(item, colour=colour, shape=shape))
+        case _:
+            return f"what if {text} is at {CELLS[cell]}?", str(replace(item, cell=cell))
 
 
 def _alike(old: Item, new: Item | None) -> bool:

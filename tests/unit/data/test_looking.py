@@ -54,6 +54,17 @@ def test_a_comparison_tells_the_object_what_is_there_now_and_all_else_that_diffe
             assert len(others.split(", ")) == len(changed) + len(new)
 
 
+def test_an_imagined_object_has_what_the_question_gives_it_and_keeps_the_rest() -> None:
+    for sample, question, answer in rounds("what if"):
+        given = question.removeprefix("what if ").removesuffix("?").rpartition(" is ")[2]
+        words = set(given.split()) - {"a", "an", "at"}
+        assert words <= set(answer.split())
+        if not question.startswith("what if a"):
+            left = set(answer.replace("smudged ", "").split()) - words
+            first = read_scene(sample.pictures[0]).scene
+            assert any(left <= set(str(item).split()) for item in first.items)
+
+
 def test_a_cell_holds_what_the_answer_says() -> None:
     for sample, question, answer in rounds("what is at"):
         cell = re.findall(r"at (\S+) in", question)[0]

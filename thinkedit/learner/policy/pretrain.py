@@ -53,13 +53,15 @@ class Reading:
     """Accuracy on held-out samples, each in [0, 1]; an answer counts only if exact.
 
     first, second: descriptions of the two pictures; grounding: objects found by a phrase;
-    comparing: an object found by a phrase, what became of it, and every other difference.
+    comparing: an object found by a phrase, what became of it, and every other difference;
+    imagining: an object found by a phrase, with what the question gives it instead.
     """
 
     first: float
     second: float
     grounding: float
     comparing: float
+    imagining: float
 
 
 @dataclass(slots=True)
@@ -302,8 +304,9 @@ def measure(
     reading: list[LookSample],
     grounding: list[LookSample],
     comparing: list[LookSample],
+    imagining: list[LookSample],
 ) -> Reading:
-    """Exact-match accuracy on samples that ask to describe both pictures, to find, and to compare."""
+    """Exact-match accuracy on samples that ask to describe both pictures, find, compare, and imagine."""
     parts = [
         (got.partition(" second: "), sample.rounds[0][1].partition(" second: "))
         for got, sample in zip(answers(model, processor, reading), reading, strict=True)
@@ -318,6 +321,7 @@ def measure(
         second=_mean([got[2] == true[2] for got, true in parts]),
         grounding=exact(grounding),
         comparing=exact(comparing),
+        imagining=exact(imagining),
     )
 
 
@@ -336,6 +340,7 @@ def write_card(
         "second": "second picture described exactly",
         "grounding": "object found by a phrase",
         "comparing": "pictures compared, from an object on",
+        "imagining": "object found by a phrase, imagined otherwise",
     }
     parameters = sum(parameter.numel() for parameter in model.parameters())
     words = model.config.text_config.vocab_size
