@@ -16,6 +16,9 @@ RGB = npt.NDArray[np.uint8]
 
 SCORE_MIN, SCORE_MAX = 0.0, 10.0
 
+JudgeIdentity = tuple[str, str]
+"""`judge_id` and `prompt_hash` of a verdict: scores are comparable only where both are equal."""
+
 
 @dataclass(frozen=True, slots=True)
 class Scores:
@@ -50,6 +53,10 @@ class Verdict:
     judge_id: str
     prompt_hash: str
     notes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def identity(self) -> JudgeIdentity:
+        return self.judge_id, self.prompt_hash
 
 
 class Outcome(StrEnum):

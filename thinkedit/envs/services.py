@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite
 
 import numpy as np
 
 from thinkedit.envs.editors.base import Editor, EditRequest
 from thinkedit.errors import EditorError, JudgeError, ServiceError, ServiceTimeout
 from thinkedit.rewards.judges.base import Judge
-from thinkedit.types import RGB, SCORE_MAX, SCORE_MIN, Verdict
+from thinkedit.rewards.judges.checked import checked_verdict
+from thinkedit.types import RGB, Verdict
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,20 +126,6 @@ def checked_edit(image: object, source: RGB, editor: str) -> RGB:
     if _one_colour(image) and not _one_colour(source):
         raise EditorError(f"editor {editor!r} returned an image of one colour, {image[0, 0].tolist()}")
     return frozen(image)
-
-
-def checked_verdict(verdict: object, judge: str) -> Verdict:
-    """
-    Raises:
-        JudgeError: not a `Verdict` with two finite scores in [0, 10].
-    """
-    if not isinstance(verdict, Verdict):
-        raise JudgeError(f"judge {judge!r} must return a Verdict, got {type(verdict).__name__}")
-    for axis in ("semantic", "quality"):
-        score = getattr(verdict.scores, axis)
-        if not (isfinite(score) and SCORE_MIN <= score <= SCORE_MAX):
-            raise JudgeError(f"judge {judge!r} gave {axis}={score}; scores lie in [0, 10]")
-    return verdict
 
 
 def frozen(image: RGB) -> RGB:

@@ -21,7 +21,7 @@ from thinkedit.envs.protocol import Protocol
 from thinkedit.envs.services import JudgeRequest, Services, frozen
 from thinkedit.errors import ConfigError, DataError, EpisodeOver, ServiceError
 from thinkedit.rewards.judges.base import Judge
-from thinkedit.rewards.rubric import Rubric
+from thinkedit.rewards.rubric import Rubric, refuse_other_members, refuse_stored
 from thinkedit.rewards.terms import Evidence
 from thinkedit.types import (
     RGB,
@@ -108,6 +108,7 @@ class EditSession:
             ServiceError: edit 0 could not be made or judged; `episode()` then holds the outcome.
             DataError: the source is no RGB image, the instruction is empty, or `episode.start` is
                 "stored" and a bare task came.
+            JudgeMismatch: the stored state was graded by another judge than this session's.
         """
         return await self.drive(self.start_plan(start, seed))
 
@@ -116,7 +117,7 @@ class EditSession:
 
         Raises:
             EpisodeOver: not started, or already over.
-            JudgeMismatch: the stored state was graded by another judge than this session's.
+            JudgeMismatch: the same, of a judge whose identity only a verdict tells.
         """
         return await self.drive(self.step_plan(reply))
 
@@ -232,6 +233,7 @@ class EditSession:
         self._outcome, self._over = Outcome.OK, False
         if isinstance(start, StoredState):
             _check_stored(start)
+            refuse_stored(start.verdict, self.services.judge)
             edited, prompt, verdict = frozen(start.edited), start.prompt, start.verdict
             self._first_edit = edited
         else:
@@ -261,6 +263,7 @@ class EditSession:
         try:
             edited = yield from self._edit(read.answer)
             verdict = yield from self._judge(edited)
+            refuse_other_members(state.verdict, verdict, self.services.judge)
         except ServiceError as failure:
             return self._finish(reply, read, None, None, failure=failure)
         after = _State(edited=edited, prompt=read.answer, verdict=verdict)

@@ -8,10 +8,11 @@ from typing import Any, Self
 
 from thinkedit import plugins
 from thinkedit.configs.schema import RewardConfig
-from thinkedit.errors import ConfigError, JudgeMismatch, RewardError, UnknownName
+from thinkedit.errors import ConfigError, JudgeError, JudgeMismatch, RewardError, UnknownName
+from thinkedit.rewards.judges.base import Judge
 from thinkedit.rewards.profiles import weights_of
 from thinkedit.rewards.terms import Evidence, Graded, RewardTerm
-from thinkedit.types import RewardBreakdown, Verdict
+from thinkedit.types import JudgeIdentity, RewardBreakdown, Verdict
 
 _TOLERANCE = 1e-9  # rounding of a formula at the very end of its range
 
@@ -98,6 +99,37 @@ def refuse_to_mix(before: Verdict, after: Verdict) -> None:
                 f"one reward can't compare verdicts of two judges: {field} was {old!r} before the edit and "
                 f"is {new!r} after it; judge the stored edits again with the present judge"
             )
+
+
+def refuse_stored(stored: Verdict, judge: Judge) -> None:
+    """Raise `JudgeMismatch` where `judge` is known not to be the one that graded a stored edit."""
+    known = judge.identities()
+    if known is not None and stored.identity not in known:
+        raise JudgeMismatch(
+            f"a stored edit was graded by {_named(stored.identity)}, and the present judge is "
+            f"{' or '.join(map(_named, sorted(known)))}: judge the stored edits again with it, or set the "
+            "judge to what it was"
+        )
+
+
+def refuse_other_members(before: Verdict, after: Verdict, judge: Judge) -> None:
+    """Raise `JudgeError` where both verdicts are the present judge's, but not of the same members.
+
+    An ensemble that lost a member for a while gives such. It is an outage, unlike a judge that
+    changed, which `refuse_to_mix` refuses for good.
+    """
+    if before.identity != after.identity and {before.identity, after.identity} <= (
+        judge.identities() or frozenset()
+    ):
+        raise JudgeError(
+            f"before the edit {_named(before.identity)} answered, after it {_named(after.identity)}: "
+            "their scores can't be compared"
+        )
+
+
+def _named(identity: JudgeIdentity) -> str:
+    judge_id, prompt_hash = identity
+    return f"{judge_id!r} (prompt {prompt_hash})"
 
 
 def _options(config: RewardConfig, name: str) -> Mapping[str, Any]:

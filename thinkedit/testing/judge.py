@@ -110,6 +110,12 @@ class JudgeContract(ABC):
         assert dict(one.settings()) == dict(two.settings())
         assert first.scores == second.scores or not self.repeats
 
+    def test_verdicts_bear_an_identity_that_it_told_beforehand_if_it_told_any(self) -> None:
+        judge = self.make()
+        known = judge.identities()
+        if known is not None:
+            assert judge.judge(self.source(), self.edited(), self.instruction()).identity in known
+
     # --- many ------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("count", [1, 3])

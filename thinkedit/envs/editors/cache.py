@@ -17,10 +17,11 @@ from PIL import Image, PngImagePlugin
 from thinkedit.envs.editors.base import Editor, EditRequest
 from thinkedit.envs.editors.disk import Disk
 from thinkedit.envs.editors.single_flight import CacheStats, Codec, SingleFlight
-from thinkedit.envs.services import checked_edit, checked_verdict
+from thinkedit.envs.services import checked_edit
 from thinkedit.errors import EditorError
 from thinkedit.rewards.judges.base import Judge
-from thinkedit.types import RGB, Scores, Verdict
+from thinkedit.rewards.judges.checked import checked_verdict
+from thinkedit.types import RGB, JudgeIdentity, Scores, Verdict
 
 S = TypeVar("S", bound="Editor | Judge")
 V = TypeVar("V")
@@ -174,9 +175,20 @@ class CachedEditor(_Cached[Editor, RGB], Editor):
 
 
 class CachedJudge(_Cached[Judge, Verdict], Judge):
-    """A judge that grades each distinct edit once; see `CachedEditor`. Files are JSON."""
+    """A judge that grades each distinct edit once; see `CachedEditor`. Files are JSON.
+
+    The key also holds the identities that the judge's verdicts may bear, so that none of another
+    judge is ever taken from a directory, not even where its author forgot to raise the revision.
+    """
 
     _codec = _Verdicts()
+
+    def __init__(self, judge: Judge, directory: str | os.PathLike[str] | None = None, **bounds: int) -> None:
+        super().__init__(judge, directory, **bounds)
+        self._identity += json.dumps(sorted(judge.identities() or ()))
+
+    def identities(self) -> frozenset[JudgeIdentity] | None:
+        return self._inner.identities()
 
     def judge(self, source: RGB, edited: RGB, instruction: str) -> Verdict:
         def make() -> Verdict:

@@ -13,7 +13,7 @@ from thinkedit.envs.world.sprites import read_scene
 from thinkedit.errors import JudgeError
 from thinkedit.plugins import NoOptions
 from thinkedit.rewards.judges.base import Judge
-from thinkedit.types import RGB, Scores, Verdict
+from thinkedit.types import RGB, JudgeIdentity, Scores, Verdict
 
 RULES = """\
 semantic = max(0, round(10 done - 4 damaged)); quality = max(0, 10 - 4 smudged - 5 noisy)
@@ -142,6 +142,9 @@ class WorldJudge(Judge):
         del config
         self._id = f"{self.name}@{self.revision}"
         self._rules = hashlib.sha256(RULES.encode()).hexdigest()[:16]
+
+    def identities(self) -> frozenset[JudgeIdentity]:
+        return frozenset({(self._id, self._rules)})
 
     def judge(self, source: RGB, edited: RGB, instruction: str) -> Verdict:
         """Both scores in whole points; `notes` tell status, damage and artefacts.

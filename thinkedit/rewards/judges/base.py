@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from thinkedit.types import RGB, Verdict
+from thinkedit.types import RGB, JudgeIdentity, Verdict
 
 
 class Judge(ABC):
@@ -40,6 +40,13 @@ class Judge(ABC):
     def settings(self) -> Mapping[str, Any]:
         """Every setting that changes marks (model, prompt, sampling); part of the cache key."""
         return {}
+
+    def identities(self) -> frozenset[JudgeIdentity] | None:
+        """Every identity that its verdicts may bear; None where only a verdict tells.
+
+        Known beforehand, it lets stored scores of another judge be refused before a call is paid.
+        """
+        return None
 
     def close(self) -> None:  # noqa: B027 - most have nothing to release
         """Release resources. May be called twice."""

@@ -23,9 +23,10 @@ from thinkedit.errors import ConfigError, JudgeError, UnknownName
 from thinkedit.rewards.judges import viescore_prompts
 from thinkedit.rewards.judges.base import Judge
 from thinkedit.rewards.judges.chat import Answer, ChatClient, Limits
+from thinkedit.rewards.judges.checked import check_question
 from thinkedit.rewards.judges.questions import Questions
 from thinkedit.rewards.judges.verdict_text import read_marks
-from thinkedit.types import RGB, SCORE_MAX, Scores, Verdict
+from thinkedit.types import RGB, SCORE_MAX, JudgeIdentity, Scores, Verdict
 
 OUTPUTS = ("json_schema", "json_object", "text")
 IMAGE_FORMATS = ("png", "jpeg")
@@ -76,7 +77,8 @@ class VIEScoreJudge(Judge):
         """
         _check(config)
         self._config = config
-        self._prompt_hash = _hash(self.questions.everything, json.dumps(self._marking(), sort_keys=True))
+        prompt_hash = _hash(self.questions.everything, json.dumps(self._marking(), sort_keys=True))
+        self._identity = (f"{self.name}@{self.revision}/{config.model}", prompt_hash)
         names = {limit.name for limit in fields(Limits)}
         limits = Limits(**{name: getattr(config, name) for name in names})
         self._chat = ChatClient(config.base_url, config.api_key_env, limits)
@@ -91,16 +93,19 @@ class VIEScoreJudge(Judge):
             JudgeError: pictures of different sizes or an empty instruction; nobody was asked.
             ServiceTimeout: the last try got no answer in time.
         """
-        _check_question(source, edited, instruction)
+        check_question(source, edited, instruction)
         return self._background.run(self._judge(source, edited, instruction))
 
     async def judge_async(self, source: RGB, edited: RGB, instruction: str) -> Verdict:
         """As `judge`. Cancelling it ends the calls under way."""
-        _check_question(source, edited, instruction)
+        check_question(source, edited, instruction)
         return await self._background.run_async(self._judge(source, edited, instruction))
 
     def settings(self) -> Mapping[str, Any]:
-        return {**self._marking(), "prompt_hash": self._prompt_hash}
+        return {**self._marking(), "prompt_hash": self._identity[1]}
+
+    def identities(self) -> frozenset[JudgeIdentity]:
+        return frozenset({self._identity})
 
     def close(self) -> None:
         self._background.close(self._chat.close)
@@ -188,8 +193,8 @@ class VIEScoreJudge(Judge):
         notes["completion_tokens"] = sum(answer.completion_tokens for answer in every)
         return Verdict(
             scores=Scores(fmean(semantic), fmean(quality)),
-            judge_id=f"{self.name}@{self.revision}/{self._config.model}",
-            prompt_hash=self._prompt_hash,
+            judge_id=self._identity[0],
+            prompt_hash=self._identity[1],
             notes=notes,
         )
 
@@ -204,16 +209,6 @@ def _account(answers: Sequence[Answer[Marks]]) -> dict[str, Any]:
 
 def _hash(*parts: str) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
-
-
-def _check_question(source: RGB, edited: RGB, instruction: str) -> None:
-    for name, image in (("source", source), ("edited", edited)):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-            raise JudgeError(f"{name} must be uint8 of shape (H, W, 3), got {image.dtype} {image.shape}")
-    if source.shape != edited.shape:
-        raise JudgeError(f"source and edited must be of one size, got {source.shape} and {edited.shape}")
-    if not instruction.strip():
-        raise JudgeError("an empty instruction can't be judged")
 
 
 def _check(config: VIEScoreConfig) -> None:
