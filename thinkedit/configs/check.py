@@ -54,8 +54,21 @@ def _plugins(config: Config) -> Iterator[tuple[str, str, PluginConfig | None]]:
     yield "editors", config.editor.name, config.editor
     if config.sft.editor.name:
         yield "editors", config.sft.editor.name, config.sft.editor
-    yield "judges", config.judge.name, config.judge
+    yield from _with_inner("judges", config.judge)
     yield "advantages", config.grpo.advantage.estimator, None
+
+
+def _with_inner(kind: str, plugin: PluginConfig) -> Iterator[tuple[str, str, PluginConfig]]:
+    """A plug-in, then those of its kind that its options name, such as the judges of an ensemble."""
+    yield kind, plugin.name, plugin
+    try:
+        options = plugins.typed(plugins.load(kind, plugin.name).Config, plugin.options, where=plugin.name)
+    except ConfigError:
+        return  # whoever looks at the plug-in itself tells
+    for value in vars(options).values():
+        for inner in value if isinstance(value, list) else [value]:
+            if isinstance(inner, PluginConfig):
+                yield from _with_inner(kind, inner)
 
 
 def _plugin_options(config: Config) -> None:

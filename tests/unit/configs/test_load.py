@@ -193,3 +193,15 @@ def test_demonstrations_may_have_an_editor_of_their_own() -> None:
     assert caught.value.nearest == "procedural"
     with pytest.raises(ConfigError, match=r"sft\.editor\.options"):
         load_config("demo", ["sft.editor.name=''"])
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("judge.options.judges=[{name: world},{name: viescor}]", "viescore"),
+        ("judge.options.judges=[{name: world},{name: viescore, options: {sampels: 2}}]", "samples"),
+    ],
+)
+def test_judges_inside_a_judge_are_looked_at_before_a_run(override: str, says: str) -> None:
+    with pytest.raises(UnknownName, match=f"'{says}'"):
+        load_config("demo", ["judge=ensemble", override])
