@@ -151,6 +151,7 @@ def _ranges(config: Config) -> None:
         "grpo.kl_coef": grpo.kl_coef,
         "grpo.save_every": grpo.save_every,
         "grpo.steps": grpo.steps,
+        "grpo.warmup_steps": grpo.warmup_steps,
         "grpo.weight_decay": grpo.weight_decay,
         "seed": config.seed,
         "sft.weight_decay": sft.weight_decay,

@@ -210,6 +210,7 @@ def _grpo_settings(config: Config, paths: Paths, task_count: int | None) -> dict
         f"{actor}.fsdp_config.strategy": "fsdp2",
         f"{actor}.fsdp_config.seed": config.seed,
         f"{actor}.optim.lr": grpo.lr,
+        f"{actor}.optim.lr_warmup_steps": grpo.warmup_steps,
         f"{actor}.optim.weight_decay": grpo.weight_decay,
         f"{actor}.optim.clip_grad": grpo.grad_clip,
         f"{actor}.optim.lr_scheduler_type": "constant",

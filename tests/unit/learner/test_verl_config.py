@@ -38,7 +38,7 @@ def test_the_papers_recipe_arrives_at_verl_unchanged(paper: Config) -> None:
     actor, rollout = composed.actor_rollout_ref.actor, composed.actor_rollout_ref.rollout
     assert rollout.n == 8
     assert composed.data.train_batch_size * rollout.n == 128
-    assert actor.optim.lr == 2e-6
+    assert (actor.optim.lr, actor.optim.lr_warmup_steps) == (2e-6, 0)
     assert (actor.use_kl_loss, actor.kl_loss_coef) == (True, 1e-3)
     assert (actor.clip_ratio_low, actor.clip_ratio_high) == (0.2, 0.3)
 
@@ -49,6 +49,11 @@ def test_the_papers_plan_is_checked_by_verl_without_its_model(paper: Config) -> 
     assert figures["episodes_per_step"] == 128
     assert figures["episodes_per_update"] == 64
     assert figures["max_pixels"] == 1024 * 1024
+
+
+def test_the_learning_rate_warms_up_over_the_steps_asked_for() -> None:
+    config = load_config("demo", ["grpo.warmup_steps=7"])
+    assert grpo(config).actor_rollout_ref.actor.optim.lr_warmup_steps == 7
 
 
 def test_verl_accepts_the_demo(demo: Config) -> None:
