@@ -158,6 +158,27 @@ def _ranges(config: Config) -> None:
     }.items():
         if not number >= 0:
             raise _wrong(field, number, "must not be negative")
+    data = config.data
+    for field, size in {
+        "data.rl_trajectories": data.rl_trajectories,
+        "data.sft_trajectories": data.sft_trajectories,
+        "data.exclude_distance": data.exclude_distance,
+        "data.rl_min_variance": data.rl_min_variance,
+    }.items():
+        if size is not None and not size >= 0:
+            raise _wrong(field, size, "must not be negative")
+    if data.target_trajectories is not None and data.target_trajectories < 1:
+        raise _wrong("data.target_trajectories", data.target_trajectories, "must be at least 1")
+    if not data.rl_pool >= 1:
+        raise _wrong("data.rl_pool", data.rl_pool, "candidates per chosen trajectory: at least 1")
+    _between("data.balance_share", data.balance_share, 0, 1, "a share of the trajectories")
+    _between("data.rl_share", data.rl_share, 0, 1, "a share of the trajectories")
+    for field, mark in {
+        "data.good_at": data.good_at,
+        "data.poor_at": data.poor_at,
+        "data.perfect_at": data.perfect_at,
+    }.items():
+        _between(field, mark, 0, 10, "scores lie in [0, 10]")
     _between("episode.accept_at", config.episode.accept_at, 0, 10, "scores lie in [0, 10]")
     _between("grpo.advantage.gamma", grpo.advantage.gamma, 0, 1, "a discount lies in [0, 1]")
     _between("grpo.failures.stop_at", grpo.failures.stop_at, 0, 1, "a share of the window")

@@ -172,6 +172,26 @@ class InferenceConfig:
 
 
 @dataclass
+class DataConfig:
+    """How `build-data` turns trajectories into training sets (docs/data.md). O = sqrt(semantic * quality)."""
+
+    keep_immediate_success: bool = False  # for SFT: single edits that the expert accepted, both >= good_at
+    good_at: float = 8.0  # scores from here on are good
+    poor_at: float = 3.0  # an expert that accepts an edit with a score this low contradicts the scorer,
+    perfect_at: float = 9.5  # and one that wants more where both are this high
+    exclude_images: list[str] = field(default_factory=list)  # benchmark images: files or folders
+    exclude_distance: int = 4  # a source this close to one is left out; bits of a 64-bit hash
+    balance_share: float = 0.9  # of the distinct trajectories; the fullest cells are cut to leave it
+    target_trajectories: int | None = None  # so many instead
+    rl_share: float = 1 / 7  # of the balanced trajectories, as in the paper (10 of 70 thousand)
+    rl_trajectories: int | None = None  # so many instead
+    rl_pool: float = 1.5  # candidates per trajectory that RL takes: what its balance has to choose from
+    rl_min_variance: float | None = None  # of O; None: what leaves rl_pool times RL's number
+    sft_trajectories: int | None = None  # None: all that are fit
+    formats: list[str] = field(default_factory=lambda: ["records", "llamafactory", "reference", "verl"])
+
+
+@dataclass
 class ClusterConfig:
     """What each part gets. device "cpu" runs the same path without a GPU."""
 
@@ -198,5 +218,6 @@ class Config:
     grpo: GRPOConfig = field(default_factory=GRPOConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
+    data: DataConfig = field(default_factory=DataConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     loggers: list[str] = field(default_factory=lambda: ["tensorboard"])
