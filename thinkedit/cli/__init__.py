@@ -43,6 +43,13 @@ PANELS: dict[str, tuple[Command, ...]] = {
         Command("sft", "thinkedit.cli.train:sft", "Warm start: learn from a scripted expert."),
         Command("train", "thinkedit.cli.train:train", "GRPO on real edits and verdicts."),
     ),
+    "Data": (
+        Command(
+            "build-data",
+            "thinkedit.cli.data:build_data",
+            "Training sets from raw trajectories, and a report.",
+        ),
+    ),
     "Look": (
         Command("rollout", "thinkedit.cli.evaluate:rollout", "Play and print a few episodes of a policy."),
         Command("evaluate", "thinkedit.cli.evaluate:evaluate", "Play held-out tasks and give figures."),

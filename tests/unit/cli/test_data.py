@@ -1,0 +1,40 @@
+"""`thinkedit build-data` as a user calls it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trajectory_files import overall, write
+from typer.testing import CliRunner
+
+from thinkedit import cli
+from thinkedit.data.formats.records import read_records
+
+runner = CliRunner(env={"COLUMNS": "100", "TERM": "dumb"})
+
+
+def test_build_data_writes_sets_and_says_what_became_of_each(tmp_path: Path) -> None:
+    trajectories = [overall(5, 8, uid=f"t{n}", source=f"{n}.png") for n in range(20)]
+    trajectories.append(overall(5, 4, uid="worse", source="w.png"))
+    source, out = write(tmp_path / "t.jsonl", trajectories), tmp_path / "out"
+    rules = ["data.rl_trajectories=5", "data.rl_min_variance=1", "data.balance_share=1", "seed=2"]
+    result = runner.invoke(cli.app, ["build-data", str(source), "--out", str(out), *rules])
+    assert result.exit_code == 0, result.output
+    assert "taken for RL" in result.stdout
+    assert "no later edit as good as the first" in result.stdout
+    assert str(out / "report.html") in result.stdout
+    assert len({r.trajectory_id for r in read_records(out / "records/rl.jsonl")}) == 5
+
+
+def test_a_fault_is_one_line(tmp_path: Path) -> None:
+    source = tmp_path / "t.jsonl"
+    source.write_text('{"trajectory_id": "a"}\n')
+    result = runner.invoke(cli.app, ["build-data", str(source), "--out", str(tmp_path / "out")])
+    assert result.exit_code == 2
+    assert f"{source}:1: task_type: this required field is missing" in result.stderr
+
+
+def test_a_mistyped_rule_offers_the_nearest(tmp_path: Path) -> None:
+    result = runner.invoke(cli.app, ["build-data", "t.jsonl", "--out", str(tmp_path / "o"), "data.rl_shar=1"])
+    assert result.exit_code == 2
+    assert "Did you mean 'data.rl_share'" in result.stderr
