@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from estimates import of_reply
 from hypothesis import given
 from hypothesis import strategies as st
 
 from thinkedit.configs.schema import AdvantageConfig
-from thinkedit.learner.advantages import Rows, estimate
+from thinkedit.learner.advantages import Rows
 
 turns = st.lists(
     st.tuples(st.floats(-1, 1), st.sampled_from("abc"), st.floats(-1, 1)), min_size=1, max_size=4
@@ -46,7 +47,7 @@ def rows_of(batch: Batch) -> Rows:
 @given(batch=episodes, config=configs)
 def test_advantages_are_finite_and_failures_get_zero(batch: Batch, config: AdvantageConfig) -> None:
     rows = rows_of(batch)
-    advantages, diagnostics = estimate(rows, config)
+    advantages, diagnostics = of_reply(rows, config)
     failed = {i for i, (_, _, valid) in enumerate(batch) if not valid}
     assert np.isfinite(advantages).all()
     assert all(advantages[k] == 0.0 for k in range(len(rows)) if rows.episode[k] in failed)
@@ -58,7 +59,7 @@ def test_advantages_are_finite_and_failures_get_zero(batch: Batch, config: Advan
 def test_row_order_does_not_matter(batch: Batch, config: AdvantageConfig, data: st.DataObject) -> None:
     rows = rows_of(batch)
     order = np.array(data.draw(st.permutations(range(len(rows)))), int)
-    np.testing.assert_array_equal(estimate(rows.take(order), config)[0], estimate(rows, config)[0][order])
+    np.testing.assert_array_equal(of_reply(rows.take(order), config)[0], of_reply(rows, config)[0][order])
 
 
 @given(batch=episodes, config=configs)
@@ -66,7 +67,7 @@ def test_survivors_get_what_they_would_get_alone(batch: Batch, config: Advantage
     rows = rows_of(batch)
     survivors = np.flatnonzero([batch[i][2] for i in rows.episode]).astype(int)
     np.testing.assert_array_equal(
-        estimate(rows, config)[0][survivors], estimate(rows.take(survivors), config)[0]
+        of_reply(rows, config)[0][survivors], of_reply(rows.take(survivors), config)[0]
     )
 
 
@@ -75,7 +76,7 @@ def test_other_groups_do_not_matter_without_batch_scale(batch: Batch, gamma: flo
     config = AdvantageConfig(gamma=gamma, scale="none" if scale == "batch_std" else scale)
     rows = rows_of(batch)
     mine = np.flatnonzero(rows.group == 0)
-    np.testing.assert_array_equal(estimate(rows, config)[0][mine], estimate(rows.take(mine), config)[0])
+    np.testing.assert_array_equal(of_reply(rows, config)[0][mine], of_reply(rows.take(mine), config)[0])
 
 
 @given(batch=episodes)
@@ -85,6 +86,6 @@ def test_start_state_advantages_cancel_out(batch: Batch) -> None:
         (g, [(r, "start" if t == 0 else s, d) for t, (r, s, d) in enumerate(ts)], v) for g, ts, v in batch
     ]
     rows = rows_of(same_start)
-    advantages, _ = estimate(rows, AdvantageConfig(estimator="turn"))
+    advantages, _ = of_reply(rows, AdvantageConfig(estimator="turn"))
     for group in np.unique(rows.group):
         assert advantages[(rows.group == group) & (rows.turn == 0)].sum() == pytest.approx(0, abs=1e-6)

@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import math
 import uuid
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from thinkedit.types import RGB, Episode, Observation, Sampling, StoredState, Ta
 
 EXTRA_FIELD = "thinkedit"  # the learner reads it back (learner/samples.py)
 FEATURES = "features"  # a prompt's processed pictures, on their way to the worker
+SCORE_END = "</score>"
 PROMPTS_KEPT = STARTS_KEPT = 64  # enough for the groups that a worker has under way
 
 
@@ -203,7 +205,11 @@ class EditLoop(AgentLoopBase):  # type: ignore[misc]  # verl is untyped
         samples = []
         for place, turn in enumerate(episode.turns):
             sampling = episode.sampling[place]
-            record = turn_record(episode, turn, sampling)
+            settled = 0.0 if turn.reward is None else self.studio.parts.rubric.settled(turn.reward)
+            tokens = sampling.token_ids
+            malformed = turn.critique is None
+            answer_from = len(tokens) if malformed else first_after_score(self.tokenizer.decode, tokens)
+            record = turn_record(episode, turn, sampling, settled, answer_from)
             samples.append(
                 TurnSample(
                     prompt_ids=list(sampling.prompt_ids),
@@ -242,6 +248,12 @@ class EditLoop(AgentLoopBase):  # type: ignore[misc]  # verl is untyped
         )
 
 
+def first_after_score(decode: Callable[[list[int]], str], token_ids: Sequence[int]) -> int:
+    """Index of the first token after those that close the score; the length where none do."""
+    ids = list(token_ids)
+    return bisect_left(range(len(ids)), True, key=lambda n: SCORE_END in decode(ids[:n]))
+
+
 _BLANK: dict[str, Any] = {
     "turn": 0,
     "state_key": "",
@@ -253,10 +265,14 @@ _BLANK: dict[str, Any] = {
     "final": True,
     "reply_tokens": 0,
     "policy_version": -1,
+    "settled": 0.0,
+    "answer_from": 0,
 }
 
 
-def turn_record(episode: Episode, turn: Turn, sampling: Sampling) -> dict[str, Any]:
+def turn_record(
+    episode: Episode, turn: Turn, sampling: Sampling, settled: float, answer_from: int
+) -> dict[str, Any]:
     """The learner's record of a turn, as plain data (`learner.samples.TurnRecord`)."""
     return {
         "group": episode.group,
@@ -272,6 +288,8 @@ def turn_record(episode: Episode, turn: Turn, sampling: Sampling) -> dict[str, A
         "final": bool(turn.done),
         "reply_tokens": len(sampling.token_ids),
         "policy_version": sampling.policy_version,
+        "settled": float(settled),
+        "answer_from": answer_from,
     }
 
 

@@ -15,6 +15,7 @@ from thinkedit.errors import ConfigError, UnknownName
 TEMPLATES = ("brief", "full")
 STARTS = ("fresh", "stored")
 SCALES = ("none", "group_std", "batch_std")
+CREDITS = ("reply", "causal")
 MODES = ("sync", "separate_async")
 DEVICES = ("cpu", "cuda")
 DTYPES = ("bfloat16", "float16", "float32")
@@ -86,6 +87,7 @@ def _names(config: Config) -> None:
     _one_of("protocol.template", config.protocol.template, TEMPLATES)
     _one_of("episode.start", config.episode.start, STARTS)
     _one_of("grpo.advantage.scale", config.grpo.advantage.scale, SCALES)
+    _one_of("grpo.advantage.credit", config.grpo.advantage.credit, CREDITS)
     _one_of("grpo.kl_type", config.grpo.kl_type, KL_TYPES)
     _one_of("grpo.mode", config.grpo.mode, MODES)
     _one_of("cluster.device", config.cluster.device, DEVICES)
@@ -208,6 +210,8 @@ def _together(config: Config) -> None:
             grpo.updates_per_step,
             f"does not divide grpo.tasks_per_step * grpo.group_size = {rows} episodes",
         )
+    if grpo.advantage.credit == "causal" and grpo.advantage.estimator == "outcome":
+        raise _wrong("grpo.advantage.credit", "causal", "estimator 'outcome' has no critic to take out")
     if cluster.device == "cuda":
         gpus = cluster.nodes * cluster.gpus_per_node
         if gpus % config.rollout.tensor_parallel:

@@ -98,6 +98,7 @@ class AdvantageConfig:
     estimator: str = "turn"  # entry point of group thinkedit.advantages
     gamma: float = 1.0
     scale: str = "none"  # "none" | "group_std" | "batch_std"
+    credit: str = "reply"  # "reply": one advantage for all tokens | "causal": the answer's has no critic
 
 
 @dataclass

@@ -26,7 +26,7 @@ makes the step size, not the sign of any row, depend on the sampled lengths.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -54,6 +54,7 @@ class Rows:
     valid: [N] whether the turn has a reward at all (`Outcome.valid`).
     improvement: [N] overall score after the turn minus that of the start state, over 10;
         only `outcome` reads it.
+    settled: [N] the part of `reward` that think and score alone decided; credit "causal" needs it.
     """
 
     group: npt.NDArray[Any]
@@ -63,6 +64,7 @@ class Rows:
     reward: Floats
     valid: npt.NDArray[np.bool_]
     improvement: Floats | None = None
+    settled: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.reward)
@@ -77,6 +79,7 @@ class Rows:
             reward=self.reward[index],
             valid=self.valid[index],
             improvement=None if self.improvement is None else self.improvement[index],
+            settled=None if self.settled is None else self.settled[index],
         )
 
 
@@ -85,6 +88,14 @@ Estimator = Callable[[Rows, float], Floats]
 
 It gets valid episodes only, at least two of each group, sorted by group, episode and turn.
 """
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Advantages:
+    """reply: [N] for the tokens of think and score; answer: [N] for those after them."""
+
+    reply: Floats
+    answer: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +115,7 @@ class Diagnostics:
         return {f"advantage/{name}": float(value) for name, value in asdict(self).items()}
 
 
-def estimate(rows: Rows, config: AdvantageConfig) -> tuple[Floats, Diagnostics]:
+def estimate(rows: Rows, config: AdvantageConfig) -> tuple[Advantages, Diagnostics]:
     """Advantages of all rows under the configured estimator and scale.
 
     Scales, with rms the root mean square of raw advantages (their mean is near 0):
@@ -115,6 +126,12 @@ def estimate(rows: Rows, config: AdvantageConfig) -> tuple[Floats, Diagnostics]:
       (Liu et al. 2025, "Dr. GRPO").
     - batch_std: all rows by the batch's rms. One common factor: the direction's bias falls as one
       over the number of groups; the step no longer depends on the reward's unit.
+
+    Credits: with "reply" all tokens of a row have one advantage. With "causal" the answer's tokens are
+    not credited with what think and score had settled before them: how far that lies from the
+    siblings' is subtracted. The answer can't change it, so it is a baseline like any other and moves
+    no expectation (but for replies malformed after a good critique, which forfeit the critic's
+    reward); it takes out noise that is as large as the signal.
 
     Returns:
         advantages [N] in the order of `rows`, and the diagnostics.
@@ -149,9 +166,12 @@ def estimate(rows: Rows, config: AdvantageConfig) -> tuple[Floats, Diagnostics]:
     divisor = _divisor(raw, _codes(kept.group), config.scale)
     advantages = np.zeros(len(rows))
     advantages[order] = raw / divisor
+    of_answer = advantages.copy()
+    if config.credit == "causal":
+        of_answer[order] -= _settled(kept) / divisor
 
     taught = _sums(group[order], raw != 0.0, size=len(survivors)) > 0
-    return advantages, Diagnostics(
+    return Advantages(advantages, of_answer), Diagnostics(
         groups=len(survivors),
         groups_too_few=int((survivors < 2).sum()),
         groups_no_variance=int(((survivors >= 2) & ~taught).sum()),
@@ -160,6 +180,12 @@ def estimate(rows: Rows, config: AdvantageConfig) -> tuple[Floats, Diagnostics]:
         same_state_share=float((_companions(kept) > 0).mean()) if len(kept) else 0.0,
         scale=float(divisor.mean()) if len(kept) else 1.0,
     )
+
+
+def spread(reply: Floats, answer: Floats, answer_from: Ints, length: int) -> Floats:
+    """[N, length]: each row's advantage token by token; `answer`'s from token `answer_from` on."""
+    in_answer = np.arange(length)[None] >= answer_from[:, None]
+    return np.where(in_answer, answer[:, None], reply[:, None])
 
 
 def turn(rows: Rows, gamma: float) -> Floats:
@@ -212,6 +238,13 @@ def outcome(rows: Rows, gamma: float) -> Floats:
     last = np.flatnonzero(np.append(codes[1:] != codes[:-1], True))
     final = rows.improvement[last] * gamma ** rows.turn[last].astype(np.float64)
     return _against_siblings(rows, codes, final)
+
+
+def _settled(rows: Rows) -> Floats:
+    """How far each row's settled reward lies from that of comparable siblings, as in `turn`."""
+    if rows.settled is None:
+        raise ValueError("credit 'causal' needs the rows' settled rewards")
+    return turn(replace(rows, reward=rows.settled), gamma=0.0)
 
 
 def _against_siblings(rows: Rows, codes: Ints, score: Floats) -> Floats:

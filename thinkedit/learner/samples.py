@@ -28,6 +28,8 @@ class TurnRecord:
     reward: None exactly when nobody could make or grade the edit; never a stand-in.
     before, after: overall scores O of the edit it saw and of the edit it caused; None if unknown.
     final: whether it is the last turn of its episode.
+    settled: part of the reward that think and score alone decided.
+    answer_from: first reply token that comes after them; `reply_tokens` where a reply has no answer.
     """
 
     group: str
@@ -43,6 +45,8 @@ class TurnRecord:
     final: bool = True
     reply_tokens: int = 0
     policy_version: int = -1
+    settled: float = 0.0
+    answer_from: int = 0
 
     @property
     def valid(self) -> bool:
@@ -116,6 +120,7 @@ def advantage_rows(records: Sequence[TurnRecord]) -> Rows:
         reward=np.array([unknown if r.reward is None else r.reward for r in records], dtype=np.float64),
         valid=np.array([r.valid for r in records], dtype=np.bool_),
         improvement=np.array([improvement(r) for r in records], dtype=np.float64),
+        settled=np.array([r.settled for r in records], dtype=np.float64),
     )
 
 

@@ -34,7 +34,7 @@ from verl.workers.utils.padding import response_to_nested
 from thinkedit.configs.load import load_config
 from thinkedit.configs.schema import Config
 from thinkedit.learner import verl_config
-from thinkedit.learner.advantages import estimate
+from thinkedit.learner.advantages import estimate, spread
 from thinkedit.learner.launch import append_metrics
 from thinkedit.learner.samples import (
     EXTRA_FIELD,
@@ -94,12 +94,10 @@ class ThinkEditTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
             TurnRecord.from_dict(extra[EXTRA_FIELD]) for extra, keep in zip(extras, real, strict=True) if keep
         ]
         learnt, diagnostics = estimate(advantage_rows(records), self._run.config.grpo.advantage)
-        advantages = np.zeros(len(real), dtype=np.float32)
-        advantages[real] = learnt
 
         metrics.update(step_metrics(records))
         metrics.update(diagnostics.metrics())
-        metrics["advantage/abs/mean"] = float(np.abs(learnt).mean()) if len(learnt) else 0.0
+        metrics["advantage/abs/mean"] = float(np.abs(learnt.reply).mean()) if records else 0.0
         metrics["samples/padding_rows"] = len(real) - len(records)
         warning = self._guard.watch(records)
         if warning:
@@ -111,7 +109,10 @@ class ThinkEditTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
             # -log p of what was sampled is an unbiased estimate of the policy's entropy per token.
             log_probs = data["rollout_log_probs"].to_padded_tensor(0.0)
             metrics["policy/entropy/mean"] = float(-(log_probs * padded).sum() / padded.sum())
-        tokens = torch.as_tensor(advantages)[:, None] * padded
+        by_token = np.zeros(padded.shape, dtype=np.float32)
+        answer_from = np.array([record.answer_from for record in records], dtype=np.int64)
+        by_token[real] = spread(learnt.reply, learnt.answer, answer_from, length=padded.shape[1])
+        tokens = torch.as_tensor(by_token) * padded
         nested = response_to_nested(tokens, mask)
         output = TensorDict({"advantages": nested, "returns": nested.clone()}, batch_size=len(batch))
         return tq.kv_batch_put(keys=batch.keys, partition_id=batch.partition_id, fields=output)

@@ -89,6 +89,11 @@ class Rubric:
         total = fsum(self.weights[name] * value for name, value in terms.items())
         return RewardBreakdown(total=total, terms=terms, weights=dict(self.weights))
 
+    def settled(self, reward: RewardBreakdown) -> float:
+        """The part of a total that think and score alone decided (`RewardTerm.needs_answer`)."""
+        early = (name for name in reward.terms if not self.terms[name].needs_answer)
+        return fsum(reward.weights[name] * reward.terms[name] for name in early)
+
 
 def refuse_to_mix(before: Verdict, after: Verdict) -> None:
     """Raise `JudgeMismatch` unless both verdicts come from the same judge with the same prompt."""

@@ -51,11 +51,16 @@ class RewardTerm(ABC):
     """One named part of a reward. Subclasses set `name` and `bounds` and write `__call__`.
 
     A malformed reply never reaches a term: its reward is 0 under every profile.
+
+    needs_answer: whether the value can depend on `<answer>` or on what it leads to. False for a term
+        that think and score alone decide: with `grpo.advantage.credit: causal` the answer's tokens
+        are not held to account for it.
     """
 
     Config: ClassVar[type[Any]] = NoOptions
     name: ClassVar[str]
     bounds: tuple[float, float] = (0.0, 1.0)
+    needs_answer: ClassVar[bool] = True
 
     def __init__(self, config: Any = None) -> None:
         self.config = config if config is not None else self.Config()
@@ -81,6 +86,7 @@ class Critic(RewardTerm):
     """
 
     name = "critic"
+    needs_answer = False
 
     def __call__(self, graded: Graded) -> float:
         said, judged = graded.critique.scores, graded.before
@@ -117,6 +123,7 @@ class CriticDistance(RewardTerm):
 
     name = "critic_distance"
     bounds = (-1.0, 0.0)
+    needs_answer = False
 
     def __call__(self, graded: Graded) -> float:
         said, judged = graded.critique.scores, graded.before

@@ -7,7 +7,13 @@ import pytest
 import torch
 from episodes import play
 
-from thinkedit.actors.agent_loop import TurnSample, editor_seed, turn_record, within_pixels
+from thinkedit.actors.agent_loop import (
+    TurnSample,
+    editor_seed,
+    first_after_score,
+    turn_record,
+    within_pixels,
+)
 from thinkedit.configs.schema import PolicyConfig
 from thinkedit.learner.samples import TurnRecord
 
@@ -56,12 +62,22 @@ def test_pictures_are_brought_within_the_policys_bounds(height: int, width: int)
     assert picture.width / picture.height == pytest.approx(width / height, rel=0.05)
 
 
+def test_the_answer_begins_after_the_score() -> None:
+    reply = '<think>x</think> <score>{"semantic": 1, "quality": 2}</score> <answer>paint it red</answer>'
+    letters = [ord(letter) for letter in reply]  # a tokenizer whose every tag is many tokens
+    begins = first_after_score(lambda ids: "".join(map(chr, ids)), letters)
+    assert reply[begins:] == " <answer>paint it red</answer>"
+    cut = letters[: begins - 1]
+    assert first_after_score(lambda ids: "".join(map(chr, ids)), cut) == len(cut)
+
+
 def test_the_learner_reads_every_turn_of_an_episode() -> None:
     (episode,) = play(1, garbled=0.5)
     records = [
-        TurnRecord.from_dict(turn_record(episode, turn, sampling))
+        TurnRecord.from_dict(turn_record(episode, turn, sampling, settled=0.1, answer_from=3))
         for turn, sampling in zip(episode.turns, episode.sampling, strict=True)
     ]
     assert [r.turn for r in records] == list(range(len(episode.turns)))
     assert [r.reward for r in records] == [t.reward.total if t.reward else None for t in episode.turns]
     assert {r.group for r in records} == {episode.group}
+    assert {(r.settled, r.answer_from) for r in records} == {(0.1, 3)}

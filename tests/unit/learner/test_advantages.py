@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from estimates import of_reply
 
 from thinkedit.configs.schema import AdvantageConfig
 from thinkedit.errors import UnknownName
-from thinkedit.learner.advantages import Rows, estimate
+from thinkedit.learner.advantages import Rows, estimate, spread
 
 
 def rows(
@@ -34,7 +37,7 @@ def test_turn_compares_with_siblings_in_the_same_state() -> None:
         ("g", [0.0, 0.1]),
         states=[["s", "a"], ["s", "a"], ["s", "b"]],
     )
-    advantages, diagnostics = estimate(batch, AdvantageConfig(estimator="turn"))
+    advantages, diagnostics = of_reply(batch, AdvantageConfig(estimator="turn"))
     np.testing.assert_allclose(
         advantages,
         # turn 0: 1 - mean(.5, .1); turn 1: alone in state b, so against both others
@@ -45,42 +48,42 @@ def test_turn_compares_with_siblings_in_the_same_state() -> None:
 
 def test_turn_compares_with_siblings_that_got_as_far_where_no_state_is_shared() -> None:
     batch = rows(("g", [0.0, 0.8]), ("g", [0.0, 0.2]), ("g", [0.5]))
-    advantages, diagnostics = estimate(batch, AdvantageConfig(estimator="turn"))
+    advantages, diagnostics = of_reply(batch, AdvantageConfig(estimator="turn"))
     np.testing.assert_allclose(advantages[[1, 3]], [0.6, -0.6])
     assert diagnostics.same_state_share == pytest.approx(3 / 5)
 
 
 def test_turn_compares_with_nothing_where_nobody_else_got_as_far() -> None:
-    advantages, _ = estimate(rows(("g", [0.6]), ("g", [0.1, 0.9])), AdvantageConfig(estimator="turn"))
+    advantages, _ = of_reply(rows(("g", [0.6]), ("g", [0.1, 0.9])), AdvantageConfig(estimator="turn"))
     np.testing.assert_allclose(advantages, [0.6 - 1.0, 1.0 - 0.6, 0.9 - 0.0])
 
 
 def test_turn_discounts_later_rewards() -> None:
     config = AdvantageConfig(estimator="turn", gamma=0.5)
-    advantages, _ = estimate(rows(("g", [0.0, 1.0]), ("g", [0.2])), config)
+    advantages, _ = of_reply(rows(("g", [0.0, 1.0]), ("g", [0.2])), config)
     np.testing.assert_allclose(advantages, [0.5 - 0.2, 1.0, 0.2 - 0.5])
 
 
 def test_episode_gives_every_turn_the_whole_return() -> None:
     batch = rows(("g", [0.5, 0.5]), ("g", [0.4]), ("h", [1.0]), ("h", [0.0]))
-    advantages, _ = estimate(batch, AdvantageConfig(estimator="episode"))
+    advantages, _ = of_reply(batch, AdvantageConfig(estimator="episode"))
     np.testing.assert_allclose(advantages, [0.6, 0.6, -0.6, 1.0, -1.0])
 
 
 def test_outcome_compares_final_improvements() -> None:
     batch = rows(("g", [9.0, 9.0]), ("g", [0.0]), improvements=[[0.8, 0.3], [-0.1]])
-    advantages, _ = estimate(batch, AdvantageConfig(estimator="outcome"))
+    advantages, _ = of_reply(batch, AdvantageConfig(estimator="outcome"))
     np.testing.assert_allclose(advantages, [0.4, 0.4, -0.4])
 
 
 def test_outcome_refuses_rows_without_improvement() -> None:
     with pytest.raises(ValueError, match="improvement"):
-        estimate(rows(("g", [1.0]), ("g", [0.0])), AdvantageConfig(estimator="outcome"))
+        of_reply(rows(("g", [1.0]), ("g", [0.0])), AdvantageConfig(estimator="outcome"))
 
 
 def test_an_episode_with_a_failed_turn_leaves_its_group() -> None:
     batch = rows(("g", [0.9, float("nan")]), ("g", [0.3]), ("g", [0.1]), invalid=frozenset({(0, 1)}))
-    advantages, diagnostics = estimate(batch, AdvantageConfig())
+    advantages, diagnostics = of_reply(batch, AdvantageConfig())
     np.testing.assert_allclose(advantages, [0, 0, 0.2, -0.2])
     assert diagnostics.episodes_invalid == 1
 
@@ -96,7 +99,7 @@ def test_groups_that_teach_nothing_are_counted() -> None:
         states=[["s"], ["s"], ["s", "a"], ["s", "a"], ["s"], ["s"]],
         invalid=frozenset({(1, 0)}),
     )
-    advantages, diagnostics = estimate(batch, AdvantageConfig())
+    advantages, diagnostics = of_reply(batch, AdvantageConfig())
     np.testing.assert_array_equal(advantages, [0, 0, 0, 0, 0, 0, 1, -1])
     assert (diagnostics.groups, diagnostics.groups_too_few, diagnostics.groups_no_variance) == (3, 1, 1)
     assert diagnostics.metrics()["advantage/groups_too_few"] == 1.0
@@ -104,14 +107,14 @@ def test_groups_that_teach_nothing_are_counted() -> None:
 
 def test_group_std_gives_every_group_the_same_size() -> None:
     batch = rows(("g", [1.0]), ("g", [0.0]), ("h", [0.01]), ("h", [0.0]))
-    advantages, _ = estimate(batch, AdvantageConfig(scale="group_std"))
+    advantages, _ = of_reply(batch, AdvantageConfig(scale="group_std"))
     np.testing.assert_allclose(advantages, [1, -1, 1, -1])
 
 
 def test_batch_std_keeps_the_proportions() -> None:
     batch = rows(("g", [1.0]), ("g", [0.0]), ("h", [0.5]), ("h", [0.0]))
-    raw, _ = estimate(batch, AdvantageConfig())
-    scaled, diagnostics = estimate(batch, AdvantageConfig(scale="batch_std"))
+    raw, _ = of_reply(batch, AdvantageConfig())
+    scaled, diagnostics = of_reply(batch, AdvantageConfig(scale="batch_std"))
     np.testing.assert_allclose(scaled * diagnostics.scale, raw)
     assert np.mean(scaled**2) == pytest.approx(1.0)
 
@@ -126,26 +129,55 @@ def test_an_empty_batch_is_no_error() -> None:
         reward=empty,
         valid=empty.astype(bool),
     )
-    advantages, diagnostics = estimate(batch, AdvantageConfig())
+    advantages, diagnostics = of_reply(batch, AdvantageConfig())
     assert len(advantages) == 0
     assert diagnostics.groups == 0
 
 
 def test_a_valid_row_must_have_a_finite_reward() -> None:
     with pytest.raises(ValueError, match="not finite"):
-        estimate(rows(("g", [float("nan")]), ("g", [0.0])), AdvantageConfig())
+        of_reply(rows(("g", [float("nan")]), ("g", [0.0])), AdvantageConfig())
 
 
 def test_missing_and_repeated_turns_are_refused() -> None:
     batch = rows(("g", [0.0, 1.0]), ("g", [0.0]))
     for index in ([1, 2], [0, 0, 1, 2]):
         with pytest.raises(ValueError, match="turns of an episode"):
-            estimate(batch.take(np.array(index)), AdvantageConfig())
+            of_reply(batch.take(np.array(index)), AdvantageConfig())
 
 
 def test_unknown_names_offer_the_nearest() -> None:
     batch = rows(("g", [0.0]), ("g", [0.0]))
     with pytest.raises(UnknownName, match="Did you mean 'turn'"):
-        estimate(batch, AdvantageConfig(estimator="turns"))
+        of_reply(batch, AdvantageConfig(estimator="turns"))
     with pytest.raises(UnknownName, match="'group_std'"):
-        estimate(batch, AdvantageConfig(scale="groupstd"))
+        of_reply(batch, AdvantageConfig(scale="groupstd"))
+
+
+def test_causal_credit_leaves_the_critics_reward_out_of_the_answer() -> None:
+    batch = replace(rows(("g", [0.3, 0.5]), ("g", [0.9])), settled=np.array([0.1, 0.4, 0.5]))
+    plain, _ = estimate(batch, AdvantageConfig())
+    causal, _ = estimate(batch, AdvantageConfig(credit="causal"))
+    np.testing.assert_allclose(plain.answer, plain.reply)
+    np.testing.assert_allclose(causal.reply, plain.reply)
+    # turn 0: the siblings' settled rewards lie 0.4 apart; turn 1 has nobody to compare with
+    np.testing.assert_allclose(causal.answer, plain.reply - [-0.4, 0.4, 0.4])
+
+
+def test_causal_credit_is_scaled_by_the_same_factor() -> None:
+    batch = replace(rows(("g", [0.0]), ("g", [1.0])), settled=np.array([0.0, 0.5]))
+    causal, diagnostics = estimate(batch, AdvantageConfig(credit="causal", scale="batch_std"))
+    np.testing.assert_allclose(causal.reply, [-1.0, 1.0])
+    np.testing.assert_allclose(causal.answer, [-0.5, 0.5])
+    assert diagnostics.scale == 1.0
+
+
+def test_causal_credit_needs_to_know_what_was_settled() -> None:
+    with pytest.raises(ValueError, match="settled"):
+        estimate(rows(("g", [0.0]), ("g", [1.0])), AdvantageConfig(credit="causal"))
+
+
+def test_tokens_from_the_answer_on_have_the_answers_advantage() -> None:
+    reply, answer = np.array([1.0, 2.0]), np.array([-1.0, -2.0])
+    found = spread(reply, answer, np.array([2, 4]), length=4)
+    assert found.tolist() == [[1, 1, -1, -1], [2, 2, 2, 2]]

@@ -57,6 +57,14 @@ def test_the_total_is_the_weighted_sum_of_the_terms_that_are_kept() -> None:
         assert set(result.terms) == set(result.weights) >= {"format", "critic", "semantic", "quality"}
 
 
+def test_only_the_critic_is_settled_before_the_answer() -> None:
+    first = rubric()(evidence((5, 6), (5, 6), (8, 7)))
+    second = rubric()(evidence((5, 6), (5, 6), (0, 0)))
+    assert rubric().settled(first) == rubric().settled(second) == pytest.approx(0.1)
+    assert rubric("released").settled(rubric("released")(evidence((5, 6), (5, 6), (8, 7)))) == 0.0
+    assert rubric().settled(rubric()(replace(evidence((5, 6), (5, 6), None), critique=None))) == 0.0
+
+
 @pytest.mark.parametrize("profile", PROFILES)
 def test_a_malformed_reply_earns_nothing_and_has_no_edit_terms(profile: str) -> None:
     result = rubric(profile)(Evidence(critique=None, before=verdict((5, 5))))
