@@ -80,6 +80,15 @@ class RewardTermContract(ABC):
         assert [one(turn) for turn in reversed(seen)] == values[::-1]
         assert [two(turn) for turn in seen] == values
 
+    def test_a_term_that_does_not_need_the_answer_has_one_value_whatever_comes_of_it(self) -> None:
+        term = self.make()
+        if term.needs_answer:
+            return
+        for said, before in product(SCORES, repeat=2):
+            ends = product(SCORES, ANSWERS)
+            values = {term(_turn(said, before, after, answer=answer)) for after, answer in ends}
+            assert len(values | {term(_turn(said, before, before, kept=True))}) == 1
+
     def test_it_has_a_name_and_the_rubric_weighs_it_by_it(self) -> None:
         term = self.make()
         assert term.name
