@@ -61,6 +61,11 @@ PANELS: dict[str, tuple[Command, ...]] = {
         Command("make-policy", "thinkedit.cli.policy:make_policy", "Write a tiny Qwen3-VL."),
         Command("pretrain-base", "thinkedit.cli.policy:pretrain_base", "Teach one to look, from nothing."),
     ),
+    "Serve": (
+        Command(
+            "serve-editor", "thinkedit.cli.serve:serve_editor", "Serve an editor to trainers, over HTTP."
+        ),
+    ),
     "Tools": (
         Command("reward", "thinkedit.cli.reward:reward", "Score one reply by hand."),
         Command("config", "thinkedit.cli.config:config", "Print a resolved configuration, or list recipes."),

@@ -36,6 +36,7 @@ class HTTPConfig:
     model: str = "plain"  # a preset of request fields: thinkedit/envs/editors/wire.py
     steps: int | None = None  # None: the preset's
     fields: dict[str, Any] = field(default_factory=dict)  # request fields, on top of the preset's
+    binary: bool = False  # each source is sent once, pictures without base64: `thinkedit serve-editor` only
     resize: str | None = None  # never, rounded or aspect; None: the preset's
     revision: str = "1"  # of the served weights; part of the cache key
     deterministic: bool = False  # every server gives equal pixels for equal seeds
@@ -56,13 +57,15 @@ class HTTPConfig:
 class _Job:
     """One edit on its way, with what its tries found out.
 
-    tried: endpoints that failed it. barred: those that would fail it again.
+    png: the source's file, where the body only names it. tried: endpoints that failed it.
+    barred: those that would fail it again.
     """
 
     source: RGB
     seed: int
     body: bytes
     key: str
+    png: bytes = b""
     deadline: float = 0.0
     tried: set[Endpoint] = field(default_factory=set)
     barred: set[Endpoint] = field(default_factory=set)
@@ -152,11 +155,15 @@ class HTTPEditor(RemoteEditor):
 
     def _job(self, source: RGB, prompt: str, seed: int, steps: int | None = None) -> _Job:
         steps = self._steps if steps is None else steps
-        body = wire.request_body(encode_png(source), prompt, seed, steps, self._fields)
+        png = encode_png(source)
+        if self._config.binary:
+            body = wire.binary_body(png, prompt, seed)
+        else:
+            body = wire.request_body(png, prompt, seed, steps, self._fields)
         key = wire.idempotency_key(
             self.name, {**self.settings(), "steps": steps, "revision": self.revision}, source, prompt, seed
         )
-        return _Job(source, seed, body, key)
+        return _Job(source, seed, body, key, png if self._config.binary else b"")
 
     async def _attempt(self, job: _Job) -> RGB:
         """One try, with its hedge if there is one."""
@@ -229,7 +236,10 @@ class HTTPEditor(RemoteEditor):
         }
         try:
             async with asyncio.timeout(timeout_s):
-                answer = await self._answer("POST", f"{endpoint.url}/edit", headers, job.body, limit)
+                if self._config.binary:
+                    answer = await self._binary_answer(endpoint, job, headers, limit)
+                else:
+                    answer = await self._answer("POST", f"{endpoint.url}/edit", headers, job.body, limit)
                 return await asyncio.to_thread(self._image, answer, job)
         except TimeoutError as error:
             raise Fault(
@@ -238,8 +248,22 @@ class HTTPEditor(RemoteEditor):
         except Fault as fault:
             raise fault.reword(f"{endpoint.url}: {self._excerpt(fault)}")  # noqa: B904 - it is the same
 
+    async def _binary_answer(
+        self, endpoint: Endpoint, job: _Job, headers: Mapping[str, str], limit: int
+    ) -> bytes:
+        """As `_answer`, sending the source first if the server doesn't hold it."""
+        url = f"{endpoint.url}/edit-binary"
+        try:
+            return await self._answer("POST", url, headers, job.body, limit)
+        except Fault as fault:
+            if fault.status != wire.UNKNOWN_IMAGE:
+                raise
+        there = f"{endpoint.url}/images/{wire.image_digest(job.png)}"
+        await self._answer("PUT", there, {"Content-Type": "image/png"}, job.png, _ERROR_BYTES)
+        return await self._answer("POST", url, headers, job.body, limit)
+
     def _image(self, answer: bytes, job: _Job) -> RGB:
-        data = wire.edited_image(answer, job.seed)
+        data = answer if self._config.binary else wire.edited_image(answer, job.seed)
         try:
             image = fit(decode(data, most_pixels(job.source)), job.source, self._resize)
             checked_edit(image, job.source, self.name)
@@ -382,6 +406,8 @@ def _check(config: HTTPConfig) -> None:
         raise ConfigError(
             f"fields: {', '.join(sorted(reserved))} can't be set here; steps has its own option"
         )
+    if config.binary and (config.model != "plain" or config.steps is not None or config.fields):
+        raise ConfigError("binary: its servers take no model, steps or fields; set them where it is served")
     for name in ("steps", "concurrency", "breaker_failures"):
         value = getattr(config, name)
         if value is not None and value < 1:

@@ -13,6 +13,7 @@ from thinkedit.types import RGB
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 MAX_PIXELS = 4096 * 4096
+MAX_SIDE = 16384  # pixels; longer ones are no picture but an attack
 ROUNDED_TO = 16  # pixels; diffusion pipelines round sizes to this
 _ASPECT_SLACK = 32  # pixels; how far rounding may move a side at the picture's own aspect ratio
 
@@ -43,13 +44,15 @@ def decode(data: bytes, max_pixels: int) -> RGB:
         max_pixels: what the header may claim; checked before a pixel is decoded.
 
     Raises:
-        ValueError: too many pixels, another format, or damaged data.
+        ValueError: too many pixels, a side beyond `MAX_SIDE`, another format, or damaged data.
     """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             width, height = image.size
-            if width * height > max_pixels:
-                raise ValueError(f"{width}x{height} is more than {max_pixels} pixels")
+            if width * height > max_pixels or max(width, height) > MAX_SIDE:
+                raise ValueError(
+                    f"{width}x{height} is more than {max_pixels} pixels, or than {MAX_SIDE} along a side"
+                )
             return to_rgb(image)
     except ValueError:
         raise

@@ -2,8 +2,10 @@
 
 Both spellings of the number of steps are sent: the reference's client says `num_inference_step`, its
 servers read `num_inference_steps`. Besides the reference's fields a request carries two headers that
-its servers ignore and ours obey: an idempotency key, equal for equal edits with equal settings, and
-the seconds after which nobody waits for the answer any more.
+its servers ignore: an idempotency key, equal for equal edits with equal settings, and the seconds after
+which nobody waits for the answer any more. Ours obeys the second, and joins equal edits by themselves.
+
+Ours also takes `POST /edit-binary`, without base64 and with the source's hash instead of the source.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ from thinkedit.types import RGB
 
 IDEMPOTENCY_HEADER = "Idempotency-Key"
 DEADLINE_HEADER = "X-Deadline-Seconds"
+UNKNOWN_IMAGE = 409
+"""Status of the binary route for a source that the server doesn't hold (any more)."""
 STEP_FIELDS = ("num_inference_steps", "num_inference_step")
 RESERVED = frozenset({"image", "prompt", "seed", "enhance_prompt", *STEP_FIELDS})
 """Request fields that are not free to be set."""
@@ -81,6 +85,16 @@ def request_body(png: bytes, prompt: str, seed: int, steps: int | None, fields: 
         **fields,
     }
     return json.dumps(body).encode()
+
+
+def binary_body(file: bytes, prompt: str, seed: int) -> bytes:
+    """The JSON of `POST /edit-binary` for a picture's file."""
+    return json.dumps({"source": image_digest(file), "prompt": prompt, "seed": seed}).encode()
+
+
+def image_digest(file: bytes) -> str:
+    """What the file is called at the server: `PUT /images/DIGEST`."""
+    return hashlib.sha256(file).hexdigest()
 
 
 def answer_limit(request_bytes: int, pixels: int) -> int:
