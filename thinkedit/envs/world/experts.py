@@ -36,9 +36,10 @@ if TYPE_CHECKING:
 class Expert(ABC):
     """A thinker of the world. Subclasses say how to word a goal.
 
-    Its `<think>` describes both pictures, the target, what became of it and the harm done
-    (`think`); its scores are the judge's own; it repeats the prompt when both of them reach
-    the protocol's threshold and otherwise asks for the goal that the edit came nearest to.
+    Its `<think>` tells the source, the change asked for, its target, the edit, what that shows in the
+    target's place and the harm (`think`); its scores are the judge's own; it repeats the prompt when
+    both of them reach the protocol's threshold and otherwise asks for the goal that the edit came
+    nearest to.
     """
 
     def __init__(self, protocol: Protocol | None = None) -> None:
@@ -70,7 +71,7 @@ class Expert(ABC):
         scores = Scores(round(scores.semantic), round(scores.quality))
         accept = scores.lowest >= self._protocol.accept_at
         answer = observation.prompt if accept else self.prompt(found.goal, observation.prompt, rng)
-        critique = Critique(think(source, edited, found), scores, answer)
+        critique = Critique(think(instruction, source, edited, found), scores, answer)
         return self._protocol.format_reply(critique, observation.prompt)
 
 
@@ -146,18 +147,22 @@ EXPERTS: dict[str, type[Expert]] = {"naive_expert": NaiveExpert, "aware_expert":
 """By the names that commands and configurations know them under."""
 
 
-def think(source: Scene, edited: Scene, found: Assessment) -> str:
+def think(instruction: Instruction, source: Scene, edited: Scene, found: Assessment) -> str:
     """What an expert writes between the think tags.
 
-    For example: "source: top-left big red star; left small blue circle. edited: top-left big
-    red star; left small green circle. target: top-left big red star to top-left big blue star,
-    shows top-left big red star. edit: wrong. harm: blue circle."
+    For example: "source: top-left big red star; left small blue circle. new: blue. target: top-left big
+    red star to top-left big blue star. edited: top-left big red star; left small green circle. shows:
+    top-left big red star. edit: wrong. harm: blue circle."
+
+    What was asked for comes before the edited picture is told: a pupil that can read it off the edit
+    never learns to read it off the instruction, and takes what changed for what should have.
     """
     goal = found.goal
     harm = [item.name for item in found.damaged] + [f"stray {item.name}" for item in found.strays]
     return (
-        f"source: {describe(source)}. edited: {describe(edited)}. "
-        f"target: {_shown(goal.target)} to {_shown(goal.wanted)}, shows {_shown(found.shown)}. "
+        f"source: {describe(source)}. new: {instruction.outcome}. "
+        f"target: {_shown(goal.target)} to {_shown(goal.wanted)}. "
+        f"edited: {describe(edited)}. shows: {_shown(found.shown)}. "
         f"edit: {found.status.value}. harm: {', '.join(harm) or 'none'}."
     )
 

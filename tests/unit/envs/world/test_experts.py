@@ -40,10 +40,10 @@ def test_a_reply_says_all_that_is_to_be_seen() -> None:
     edited = Scene((STAR, Item(4, "small", "green", "square", smudged=True)), noise=2)
     critique = replied(NaiveExpert(), edited)
     assert critique.think == (
-        "source: top-left big red star; centre small blue square. "
+        "source: top-left big red star; centre small blue square. new: blue. "
+        "target: top-left big red star to top-left big blue star. "
         "edited: top-left big red star; centre smudged small green square; noise. "
-        "target: top-left big red star to top-left big blue star, shows top-left big red star. "
-        "edit: wrong. harm: blue square."
+        "shows: top-left big red star. edit: wrong. harm: blue square."
     )
     assert critique.scores == Scores(0, 1)
 
@@ -87,8 +87,24 @@ def test_an_ambiguous_instruction_counts_as_done_whichever_object_was_taken() ->
     edited = Scene((STAR, Item(4, "small", "blue", "star")))
     task = Task(uid="t", source=render(source), instruction="paint the star blue")
     reply = NaiveExpert().reply(looking(task, render(edited), "x"), task, None, random.Random(0))
-    assert "target: centre small green star to centre small blue star, shows centre small blue star." in reply
-    assert "edit: done. harm: none." in reply
+    assert "target: centre small green star to centre small blue star." in reply
+    assert "shows: centre small blue star. edit: done. harm: none." in reply
+
+
+@pytest.mark.parametrize(
+    ("instruction", "outcome"),
+    [
+        ("paint the odd one out blue", "blue"),
+        ("erase the star", "nothing"),
+        ("swap the star for a small green circle", "small green circle"),
+        ("slide the star to bottom", "at bottom"),
+        ("draw a blue square at left", "blue square at left"),
+    ],
+)
+def test_the_outcome_is_what_an_instruction_says_of_the_object_to_be(instruction: str, outcome: str) -> None:
+    understood = parse_instruction(instruction)
+    assert understood is not None
+    assert understood.outcome == outcome
 
 
 def test_the_naive_expert_shows_every_verb_and_clause() -> None:
