@@ -9,6 +9,8 @@ import typer
 
 from thinkedit.cli import options
 
+_BENCHMARKS = "Benchmarks"
+
 
 def evaluate(
     config: options.Config = "demo",
@@ -22,11 +24,91 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    benchmark: Annotated[
+        str | None,
+        typer.Option(
+            "--benchmark",
+            "-b",
+            metavar="NAME",
+            help="Measure on a benchmark instead: imgedit, gedit, risebench, krisbench or world.",
+            rich_help_panel=_BENCHMARKS,
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="The benchmark's own files.", rich_help_panel=_BENCHMARKS)
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            help="Where results, replies and reports go; what is there is gone on with. "
+            "Default: RUN/benchmarks/NAME.",
+            show_default=False,
+            rich_help_panel=_BENCHMARKS,
+        ),
+    ] = None,
+    arm: Annotated[
+        str | None,
+        typer.Option(
+            "--arm",
+            metavar="NAME",
+            help="What to call the results of this editor and thinker.",
+            show_default=False,
+            rich_help_panel=_BENCHMARKS,
+        ),
+    ] = None,
+    results: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--results",
+            metavar="NAME=FOLDER",
+            help="Judge results that are there, in the official layout, and make none; may be repeated.",
+            show_default=False,
+            rich_help_panel=_BENCHMARKS,
+        ),
+    ] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            "--judge",
+            metavar="replay:FILE",
+            help="Count stored raw replies again: nobody edits or judges.",
+            show_default=False,
+            rich_help_panel=_BENCHMARKS,
+        ),
+    ] = None,
+    final_only: Annotated[
+        bool,
+        typer.Option(
+            "--final-only", help="Leave the turns before the end unjudged.", rich_help_panel=_BENCHMARKS
+        ),
+    ] = False,
+    ask_again: Annotated[
+        bool,
+        typer.Option(
+            "--ask-again",
+            help="Also ask anew where the judge refused or can't be read.",
+            rich_help_panel=_BENCHMARKS,
+        ),
+    ] = False,
 ) -> None:
     """Play the held-out tasks under the run's own policies, the scripted experts and any others.
 
-    Arms that are there already are kept. Writes RUN/summary.json and RUN/report.html.
+    Arms that are there already are kept. Writes RUN/summary.json and RUN/report.html. With --benchmark
+    it edits, judges and counts a benchmark instead: docs/benchmarks.md.
     """
+    if benchmark is not None:
+        from thinkedit.cli.benchmark import Asked, run_benchmark
+
+        if policy:
+            raise typer.BadParameter(
+                "name the thinker in the configuration, with --benchmark", param_hint="--policy"
+            )
+        asked = Asked(benchmark, data, out, arm, results or [], judge, final_only, ask_again)
+        run_benchmark(config, overrides or (), asked)
+        return
+    if data or out or arm or results or judge or final_only or ask_again:
+        raise typer.BadParameter("--data and its like belong to --benchmark NAME")
     from thinkedit.cli import stages
     from thinkedit.configs.load import load_config
     from thinkedit.errors import ConfigError

@@ -19,9 +19,9 @@ from rich.progress import (
 @contextmanager
 def counter(label: str, total: int) -> Iterator[Callable[[int], None]]:
     """A bar on stderr; the function it gives takes the number done so far."""
-    with _bar() as bars:
-        task = bars.add_task(label, total=total, latest="")
-        yield lambda done: bars.update(task, completed=done)
+    with bars() as shown:
+        task = shown.add_task(label, total=total, latest="")
+        yield lambda done: shown.update(task, completed=done)
 
 
 @contextmanager
@@ -34,18 +34,19 @@ def steps(
         figures: metric name -> what to call it; one that a step lacks keeps its last value.
     """
     latest: dict[str, float] = {}
-    with _bar() as bars:
-        task = bars.add_task(label, total=total, latest="starting")
+    with bars() as shown:
+        task = shown.add_task(label, total=total, latest="starting")
 
         def on_step(metrics: Mapping[str, float]) -> None:
             latest.update({short: metrics[name] for name, short in figures.items() if name in metrics})
-            shown = "  ".join(f"{name} {value:.3g}" for name, value in latest.items())
-            bars.update(task, completed=metrics["step"], latest=shown)
+            text = "  ".join(f"{name} {value:.3g}" for name, value in latest.items())
+            shown.update(task, completed=metrics["step"], latest=text)
 
         yield on_step
 
 
-def _bar() -> Progress:
+def bars() -> Progress:
+    """Bars on stderr, to be entered; the field `latest` is shown at their end."""
     return Progress(
         TextColumn("{task.description:>22}"),
         BarColumn(bar_width=20),

@@ -61,6 +61,44 @@ def mean_interval(values: Floats, *, resamples: int = 2000, seed: int = 0) -> In
     return Interval(mean, low, high, int(sample.size))
 
 
+def strata_interval(
+    strata: Sequence[Sequence[tuple[float, float]]], *, resamples: int = 2000, seed: int = 0
+) -> Interval:
+    """Mean over strata of (sum of values / number of values), with a 95 % percentile interval.
+
+    Items are resampled within their stratum, whole, so that marks of one item stay together. One
+    stratum of items with one value each is `mean_interval`'s mean.
+
+    Args:
+        strata: of each a list of items, as (sum of its values, their number).
+
+    Returns:
+        `n` is the number of items. `low` and `high` are NaN when no stratum has two.
+
+    Raises:
+        ValueError: no strata, an empty one, or a value that is not finite.
+    """
+    if not strata or not all(strata):
+        raise ValueError("a mean over strata needs at least one item in each")
+    arrays = [np.asarray(stratum, dtype=np.float64) for stratum in strata]
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise ValueError("a mean over NaN or infinity says nothing; leave failed items out and count them")
+    mean = float(np.mean([array[:, 0].sum() / array[:, 1].sum() for array in arrays]))
+    n = sum(len(array) for array in arrays)
+    if all(len(array) == 1 for array in arrays):
+        return Interval(mean, math.nan, math.nan, n)
+    rng = np.random.default_rng(seed)
+    drawn = np.zeros(resamples)
+    for array in arrays:
+        batch = max(1, 2_000_000 // len(array))  # bounds memory to about 48 MB
+        for start in range(0, resamples, batch):
+            picks = rng.integers(0, len(array), (min(batch, resamples - start), len(array)))
+            sums = array[picks].sum(axis=1)
+            drawn[start : start + batch] += sums[:, 0] / sums[:, 1]
+    low, high = np.percentile(drawn / len(arrays), [2.5, 97.5])
+    return Interval(mean, min(float(low), mean), max(float(high), mean), n)
+
+
 def paired_difference(
     before: Mapping[str, float], after: Mapping[str, float], *, resamples: int = 2000, seed: int = 0
 ) -> Interval:

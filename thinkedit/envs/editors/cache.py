@@ -108,6 +108,11 @@ class _Cached(Generic[S, V]):
     def stats(self) -> CacheStats:
         return self._store.stats
 
+    @property
+    def inner(self) -> S:
+        """What the cache is around."""
+        return self._inner
+
     def settings(self) -> Mapping[str, Any]:
         return self._inner.settings()
 

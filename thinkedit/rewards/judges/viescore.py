@@ -8,11 +8,11 @@ import hashlib
 import importlib.util
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
 from statistics import fmean, variance
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -32,6 +32,7 @@ OUTPUTS = ("json_schema", "json_object", "text")
 IMAGE_FORMATS = ("png", "jpeg")
 
 Marks = tuple[float, float]
+T = TypeVar("T")
 
 
 @dataclass
@@ -101,6 +102,30 @@ class VIEScoreJudge(Judge):
         check_question(source, edited, instruction)
         return await self._background.run_async(self._judge(source, edited, instruction))
 
+    async def ask(
+        self,
+        question: str,
+        pictures: Sequence[RGB],
+        read: Callable[[str], T],
+        *,
+        system: str = "",
+        schema: Mapping[str, Any] | None = None,
+        who: str,
+    ) -> Answer[T]:
+        """A question of somebody else's, with this judge's server, settings and patience.
+
+        Args:
+            read: raises ValueError for a reply that is not what was asked for.
+            schema: JSON schema of the reply; None where it is no JSON.
+            who: for messages.
+
+        Raises:
+            JudgeError, ServiceTimeout: as `judge`.
+        """
+        shown = await asyncio.gather(*(asyncio.to_thread(self._picture, picture) for picture in pictures))
+        body = self._body(question, shown, 0, system=system, schema=schema)
+        return await self._background.run_async(self._chat.ask(body, read, who))
+
     def settings(self) -> Mapping[str, Any]:
         return {**self._marking(), "prompt_hash": self._identity[1]}
 
@@ -135,31 +160,40 @@ class VIEScoreJudge(Judge):
 
     async def _ask(self, who: str, question: str, pictures: Sequence[str], sample: int) -> Answer[Marks]:
         return await self._chat.ask(
-            self._body(question, pictures, sample),
+            self._body(
+                question, pictures, sample, system=self.questions.system, schema=self.questions.schema
+            ),
             partial(read_marks, top=self.questions.top),
             f"judge {self.name!r} ({self._config.model}), {who}",
         )
 
-    def _body(self, question: str, pictures: Sequence[str], sample: int) -> dict[str, Any]:
+    def _body(
+        self,
+        question: str,
+        pictures: Sequence[str],
+        sample: int,
+        *,
+        system: str,
+        schema: Mapping[str, Any] | None,
+    ) -> dict[str, Any]:
         config = self._config
         shown = [{"type": "image_url", "image_url": {"url": picture}} for picture in pictures]
-        body: dict[str, Any] = {
-            "model": config.model,
-            "messages": [
-                {"role": "system", "content": self.questions.system},
-                {"role": "user", "content": [{"type": "text", "text": question}, *shown]},
-            ],
-        }
+        messages = [{"role": "user", "content": [{"type": "text", "text": question}, *shown]}]
+        if system:
+            messages.insert(0, {"role": "system", "content": system})
+        body: dict[str, Any] = {"model": config.model, "messages": messages}
         if config.temperature is not None:
             body["temperature"] = config.temperature
         if config.seed is not None:
             body["seed"] = config.seed + sample
         if config.max_tokens is not None:
             body["max_tokens"] = config.max_tokens
-        if config.output == "json_object":
+        if schema is None:
+            pass
+        elif config.output == "json_object":
             body["response_format"] = {"type": "json_object"}
         elif config.output == "json_schema":
-            form = {"name": "marks", "strict": True, "schema": self.questions.schema}
+            form = {"name": "marks", "strict": True, "schema": schema}
             body["response_format"] = {"type": "json_schema", "json_schema": form}
         if config.extra_body:
             body["extra_body"] = dict(config.extra_body)

@@ -1,0 +1,177 @@
+"""The results of one arm (an editor, with or without a thinker) on disk, in the official layout by turn.
+
+    arms/<arm>/arm.json                who edited and thought, with settings; another one is refused
+    arms/<arm>/turn1/<layout>          the plain edit, turn2/ … the edits after it
+    arms/<arm>/final/<layout>          the results; an official scorer is pointed here
+    arms/<arm>/items/<item>.json       prompts, critiques, how it ended; written last, so there when whole
+
+An item that stopped early has its last edit in every later turn, so that each turn covers all items.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from thinkedit.actors.images import write_atomically
+from thinkedit.envs.editors.pictures import encode_png
+from thinkedit.errors import ConfigError, DataError
+from thinkedit.evals.benchmarks.base import Benchmark, Item
+from thinkedit.types import RGB
+
+FINAL = "final"
+_ABOUT = "arm.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One turn of an item: the prompt of its edit, and what the thinker said of that edit.
+
+    note: how the turn came about where it is no new edit ("kept"), else "".
+    """
+
+    prompt: str
+    note: str = ""
+    reason: str = ""
+    predicted: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Course:
+    """What became of one item: its edits in order, which of them is the result, and how it ended."""
+
+    images: Sequence[RGB]
+    steps: Sequence[Step]
+    chosen: int
+    stop: str
+    detail: str = ""
+
+
+class Arm:
+    """Reads results, in the folder that thinkedit wrote or in anybody's of the official layout.
+
+    Args:
+        turns: names of the turns, "final" last. A foreign folder has that one only.
+        foreign: the folder itself holds the layout.
+    """
+
+    def __init__(self, name: str, folder: Path, turns: Sequence[str], *, foreign: bool = False) -> None:
+        self.name, self.folder, self.turns, self._foreign = name, folder, tuple(turns), foreign
+
+    def picture(self, benchmark: Benchmark, item: Item, turn: str) -> Path | None:
+        """Where a result lies; None when it is not there."""
+        if self._foreign:
+            return benchmark.find(self.folder, item)
+        if not self._record(item).is_file():
+            return None
+        return benchmark.find(self._turn(turn), item)
+
+    def record(self, item: Item) -> dict[str, Any] | None:
+        """The item's prompts and critiques; None where there are none."""
+        path = self._record(item)
+        if self._foreign or not path.is_file():
+            return None
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return found
+
+    def about(self) -> dict[str, Any]:
+        """Who edited and thought; empty for a foreign folder."""
+        path = self.folder / _ABOUT
+        return {} if self._foreign or not path.is_file() else dict(json.loads(path.read_text("utf-8")))
+
+    def _turn(self, turn: str) -> Path:
+        return self.folder / (turn if turn == FINAL else f"turn{turn}")
+
+    def _record(self, item: Item) -> Path:
+        # Hashed as well: ids may hold what file names can't, and differ in just that.
+        safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in item.id)[:80]
+        return self.folder / "items" / f"{safe}-{hashlib.sha256(item.id.encode()).hexdigest()[:8]}.json"
+
+    def write(self, benchmark: Benchmark, item: Item, course: Course) -> None:
+        """Every turn's result, filled forward, and last the record."""
+        by_turn = [min(turn, len(course.images) - 1) for turn in range(len(self.turns) - 1)]
+        written: dict[int, Path] = {}
+        for turn, index in zip(self.turns, [*by_turn, course.chosen], strict=True):
+            path = benchmark.result(self._turn(turn), item)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if index in written:
+                _copy(written[index], path)
+            else:
+                write_atomically(path, encode_png(course.images[index]), sync=False)
+                written[index] = path
+        record = {
+            "item": item.id,
+            "kind": item.kind,
+            "instruction": item.instruction,
+            "stop": course.stop,
+            "detail": course.detail,
+            "chosen": course.chosen,
+            "turns": [
+                {
+                    "prompt": step.prompt,
+                    "note": step.note,
+                    "reason": step.reason,
+                    "predicted": step.predicted,
+                }
+                for step in course.steps
+            ],
+        }
+        path = self._record(item)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps(record, ensure_ascii=False, indent=1).encode(), sync=True)
+
+
+def open_arm(root: Path, name: str, about: Mapping[str, Any], turns: Sequence[str]) -> Arm:
+    """An arm to write results to, new or to be gone on with.
+
+    Raises:
+        ConfigError: a name that can't be a folder's, or results of another editor, thinker or setting.
+    """
+    if not name or Path(name).name != name or name.startswith("."):
+        raise ConfigError(f"an arm's name becomes a folder's: {name!r} can't")
+    folder, wanted = root / name, json.loads(json.dumps({**about, "turns": list(turns)}))
+    file = folder / _ABOUT
+    if file.is_file():
+        found = json.loads(file.read_text("utf-8"))
+        if found != wanted:
+            odd = sorted(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
+            raise ConfigError(
+                f"{folder} holds results that were made otherwise ({', '.join(odd)} differ): "
+                "choose another --arm or --out"
+            )
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, json.dumps(wanted, indent=1).encode(), sync=True)
+    return Arm(name, folder, turns)
+
+
+def stored_arms(root: Path) -> list[Arm]:
+    """Every arm that thinkedit wrote below a folder, by name.
+
+    Raises:
+        DataError: an arm.json that can't be read.
+    """
+    arms = []
+    for file in sorted(root.glob(f"*/{_ABOUT}")):
+        try:
+            arms.append(Arm(file.parent.name, file.parent, json.loads(file.read_text("utf-8"))["turns"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{file}: not what an arm's file should be: {error!r}") from error
+    return arms
+
+
+def _copy(source: Path, target: Path) -> None:
+    """A second name for a file where the file system has that, else a copy."""
+    part = target.with_name(f".tmp-{os.getpid()}-{target.name}")
+    part.unlink(missing_ok=True)
+    try:
+        os.link(source, part)
+    except OSError:
+        shutil.copyfile(source, part)
+    part.replace(target)

@@ -1,0 +1,70 @@
+"""Makes an arm's results: every item once, as many at a time as are allowed, and what is there is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from thinkedit.envs.editors.base import EditRequest
+from thinkedit.envs.services import Services
+from thinkedit.errors import ServiceError
+from thinkedit.evals.benchmarks.arms import Arm, Course, Step
+from thinkedit.evals.benchmarks.base import Benchmark, Item
+from thinkedit.evals.benchmarks.pool import each
+from thinkedit.types import RGB, Verdict
+
+log = logging.getLogger(__name__)
+
+Maker = Callable[[RGB, str], Awaitable[Course]]
+"""Edits a source by an instruction. Raises ServiceError when it could not."""
+
+
+def plain_editor(services: Services, seed: int) -> Maker:
+    """One edit with the instruction as it is."""
+
+    async def make(source: RGB, instruction: str) -> Course:
+        image = await services.call(EditRequest(source, instruction, seed))
+        if isinstance(image, ServiceError):
+            raise image
+        assert not isinstance(image, Verdict), "an edit request is answered by an image"
+        return Course(images=[image], steps=[Step(prompt=instruction)], chosen=0, stop="one_edit")
+
+    return make
+
+
+async def generate(
+    benchmark: Benchmark,
+    arm: Arm,
+    make: Maker,
+    *,
+    concurrency: int,
+    progress: Callable[[int], None] = lambda done: None,
+) -> dict[str, str]:
+    """Make what is missing of an arm. Items that need several input pictures are left out.
+
+    Returns:
+        What failed, by item; they are missing, and the next run tries them again.
+
+    Raises:
+        DataError: a source picture that can't be read.
+    """
+    wanted = [item for item in benchmark.items if not item.unsupported]
+    failed: dict[str, str] = {}
+    done = 0
+
+    async def one(item: Item) -> None:
+        nonlocal done
+        if arm.picture(benchmark, item, arm.turns[-1]) is None:
+            source = await asyncio.to_thread(item.source)
+            try:
+                course = await make(source, item.instruction)
+            except ServiceError as error:
+                log.info("item %s: %s", item.id, error)
+                failed[item.id] = str(error)
+            else:
+                await asyncio.to_thread(arm.write, benchmark, item, course)
+        progress(done := done + 1)
+
+    await each(wanted, one, workers=concurrency)
+    return failed

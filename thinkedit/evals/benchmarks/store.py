@@ -1,0 +1,82 @@
+"""Raw replies of one judge, kept by key: arm, item, turn and metric. Marks are never stored.
+
+A database and not a log, so that no reply can be there twice and a killed run leaves whole replies.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import asdict, astuple, dataclass, fields
+from pathlib import Path
+from typing import Self
+
+Key = tuple[str, str, str]
+"""Item, turn and metric: a row of one arm."""
+
+UNANSWERED = "unanswered"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """What a judge said about one result.
+
+    turn: "1", "2", … or "final".
+    seen: hash of the result and the question; another one means that the reply is of something else.
+    reply: as it came; None when there was none.
+    failure: why there is none ("refused: …"); `UNANSWERED` when nobody could be asked; else "".
+    model: as the server names it. calls: requests sent for it.
+    """
+
+    arm: str
+    item: str
+    turn: str
+    metric: str
+    seen: str = ""
+    reply: str | None = None
+    failure: str = ""
+    model: str = ""
+    calls: int = 0
+
+    @property
+    def key(self) -> Key:
+        return self.item, self.turn, self.metric
+
+
+_COLUMNS = [field.name for field in fields(Row)]
+
+
+class ReplyStore:
+    """The replies of one judge about any number of arms; rows are on disk when `put` returns."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._base = sqlite3.connect(path)
+        with self._base:
+            self._base.execute(
+                f"CREATE TABLE IF NOT EXISTS replies ({', '.join(_COLUMNS)}, "
+                "PRIMARY KEY (arm, item, turn, metric))"
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._base.close()
+
+    def rows(self, arm: str) -> dict[Key, Row]:
+        """Every row of an arm."""
+        found = self._base.execute(f"SELECT {', '.join(_COLUMNS)} FROM replies WHERE arm = ?", (arm,))
+        rows = (Row(**dict(zip(_COLUMNS, values, strict=True))) for values in found)
+        return {row.key: row for row in rows}
+
+    def put(self, rows: Iterable[Row]) -> None:
+        """Add rows, or replace those of the same key; all of them or none."""
+        marks = ", ".join("?" * len(_COLUMNS))
+        with self._base:
+            self._base.executemany(f"INSERT OR REPLACE INTO replies VALUES ({marks})", map(astuple, rows))
+
+
+def as_record(row: Row) -> dict[str, object]:
+    """A row as a line of a replies file."""
+    return asdict(row)
