@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from thinkedit.envs.build import Parts
     from thinkedit.evals.benchmarks.arms import Arm
     from thinkedit.evals.benchmarks.base import Benchmark
+    from thinkedit.evals.benchmarks.generate import Maker
     from thinkedit.evals.benchmarks.results import Results
     from thinkedit.evals.benchmarks.run import Progress
 
@@ -33,6 +34,9 @@ class Asked:
     out: Path | None
     arm: str | None
     results: Sequence[str]
+    thinker: str | None
+    model: str | None
+    mode: str | None
     judge: str | None
     final_only: bool
     ask_again: bool
@@ -40,12 +44,23 @@ class Asked:
 
 def run_benchmark(config: str, overrides: Sequence[str], asked: Asked) -> None:
     """Edit what is missing, judge what is not judged, count, report."""
-    from thinkedit.configs.load import load_config
+    from thinkedit.cli import options
     from thinkedit.envs.build import Parts
+    from thinkedit.errors import ConfigError
     from thinkedit.evals.benchmarks import open_benchmark
     from thinkedit.evals.benchmarks.run import locked
 
-    loaded = load_config(config, overrides)
+    loaded = options.for_inference(
+        config,
+        overrides,
+        thinker=asked.thinker,
+        model=asked.model,
+        mode=asked.mode,
+        accept_at=None,
+        more={},
+    )
+    if loaded.inference.size is not None:
+        raise ConfigError("inference.size: a benchmark's pictures are edited as they are; leave it null")
     parts = Parts.from_config(loaded)
     try:
         benchmark = open_benchmark(asked.benchmark, asked.data, loaded, parts.tasks)
@@ -98,29 +113,50 @@ async def _make(
     parts: Parts, benchmark: Benchmark, out: Path, asked: Asked, progress: Progress
 ) -> tuple[str, dict[str, str]]:
     """Make the results of the configured editor and thinker; the arm's name, and what failed."""
-    from thinkedit.envs.services import Services
     from thinkedit.evals.benchmarks.arms import open_arm
-    from thinkedit.evals.benchmarks.generate import generate, plain_editor
+    from thinkedit.evals.benchmarks.generate import generate
     from thinkedit.evals.benchmarks.run import turn_names
 
-    config, editor = parts.config, parts.editor
-    services = Services(editor, parts.judge, config.editor.timeout_s, config.judge.timeout_s)
-    about: dict[str, Any] = {
-        "benchmark": benchmark.name,
-        "editor": {"name": editor.name, "revision": editor.revision, "settings": dict(editor.settings())},
-        "seed": config.eval.seed,
-    }
-    name = asked.arm or "single_edit"
-    arm = open_arm(out / "arms", name, about, turn_names(1))
     total = sum(not item.unsupported for item in benchmark.items)
-    failed = await generate(
-        benchmark,
-        arm,
-        plain_editor(services, config.eval.seed),
-        concurrency=config.rollout.concurrency,
-        progress=lambda done: progress(f"edit {name}", done, total),
-    )
-    return name, failed
+    async with _maker(parts, asked) as (name, about, edits, make):
+        about = {"benchmark": benchmark.name, "seed": parts.config.eval.seed, **about}
+        arm = open_arm(out / "arms", asked.arm or name, about, turn_names(edits))
+        failed = await generate(
+            benchmark,
+            arm,
+            make,
+            concurrency=parts.config.rollout.concurrency,
+            progress=lambda done: progress(f"edit {arm.name}", done, total),
+        )
+    return arm.name, failed
+
+
+@asynccontextmanager
+async def _maker(parts: Parts, asked: Asked) -> AsyncIterator[tuple[str, dict[str, Any], int, Maker]]:
+    """What makes a result, with its usual name, who it is, and how many edits it makes at most."""
+    from thinkedit.actors.inference import open_thinking_editor
+    from thinkedit.envs.services import Services
+    from thinkedit.evals.benchmarks.generate import plain_editor, thinking_editor
+
+    config, editor = parts.config, parts.editor
+    about: dict[str, Any] = {
+        "editor": {"name": editor.name, "revision": editor.revision, "settings": dict(editor.settings())}
+    }
+    if asked.thinker is None:
+        services = Services(editor, parts.judge, config.editor.timeout_s, config.judge.timeout_s)
+        yield "single_edit", about, 1, plain_editor(services, config.eval.seed)
+        return
+    async with open_thinking_editor(config) as thinking:
+        options = thinking.options(seed=config.eval.seed)
+        about["thinker"] = dict(thinking.thinker.for_mode(options.mode).about())
+        about["options"] = {
+            "mode": options.mode.value,
+            "select": options.select.value,
+            "turns": options.turns,
+        }
+        name = config.inference.thinker + ("" if options.mode == "while" else f"_{options.mode.value}")
+        edits = 1 + options.turns if options.mode.critiques else 1
+        yield name, about, edits, thinking_editor(thinking, options)
 
 
 def _interval_options(config: Config) -> dict[str, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -46,6 +46,24 @@ def evaluate(
             show_default=False,
             rich_help_panel=_BENCHMARKS,
         ),
+    ] = None,
+    thinker: Annotated[
+        str | None,
+        typer.Option(
+            "--thinker",
+            metavar="FOLDER|URL|NAME",
+            help="Who looks at each edit, as for `thinkedit edit`; without it the editor works alone.",
+            show_default=False,
+            rich_help_panel=_BENCHMARKS,
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="The thinker, as its server calls it.", rich_help_panel=_BENCHMARKS),
+    ] = None,
+    mode: Annotated[
+        str | None,
+        typer.Option("--mode", help="while, before, before+while or expert.", rich_help_panel=_BENCHMARKS),
     ] = None,
     arm: Annotated[
         str | None,
@@ -97,18 +115,27 @@ def evaluate(
     Arms that are there already are kept. Writes RUN/summary.json and RUN/report.html. With --benchmark
     it edits, judges and counts a benchmark instead: docs/benchmarks.md.
     """
+    asked: dict[str, Any] = {
+        "data": data,
+        "out": out,
+        "thinker": thinker,
+        "model": model,
+        "mode": mode,
+        "arm": arm,
+        "results": results or [],
+        "judge": judge,
+        "final_only": final_only,
+        "ask_again": ask_again,
+    }
     if benchmark is not None:
         from thinkedit.cli.benchmark import Asked, run_benchmark
 
         if policy:
-            raise typer.BadParameter(
-                "name the thinker in the configuration, with --benchmark", param_hint="--policy"
-            )
-        asked = Asked(benchmark, data, out, arm, results or [], judge, final_only, ask_again)
-        run_benchmark(config, overrides or (), asked)
+            raise typer.BadParameter("a benchmark's thinker is --thinker", param_hint="--policy")
+        run_benchmark(config, overrides or (), Asked(benchmark=benchmark, **asked))
         return
-    if data or out or arm or results or judge or final_only or ask_again:
-        raise typer.BadParameter("--data and its like belong to --benchmark NAME")
+    if given := [name for name, value in asked.items() if value]:
+        raise typer.BadParameter(f"{', '.join(given)}: only with --benchmark NAME")
     from thinkedit.cli import stages
     from thinkedit.configs.load import load_config
     from thinkedit.errors import ConfigError

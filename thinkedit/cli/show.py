@@ -75,6 +75,7 @@ _ENDS = {
     Stop.TURN_LIMIT: "no turns are left",
     Stop.ONE_EDIT: "one edit was asked for",
     Stop.STOPPED: "stopped",
+    Stop.THINKER_UNREADABLE: "what the thinker says can't be read",
     Stop.THINKER_FAILED: "the thinker failed",
     Stop.EDITOR_FAILED: "the editor failed",
 }

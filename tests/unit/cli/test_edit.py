@@ -64,7 +64,7 @@ def test_a_server_that_fails_leaves_the_edits_and_exit_code_1(picture: Path, tmp
         result = runner.invoke(cli.app, ["edit", str(picture), TASK.instruction, *asked, "-o", str(out)])
         assert server.calls[0].body["model"] == "m"
     assert result.exit_code == 1, result.output
-    assert json.loads((out / "edit.json").read_text())["stop"] == "thinker_failed"
+    assert json.loads((out / "edit.json").read_text())["stop"] == "thinker_unreadable"
     assert (out / "edit_0.png").is_file()
 
 

@@ -13,6 +13,7 @@ from thinkedit.actors.inference.records import (
     SelectionFailed,
     Stop,
     ThinkerError,
+    ThinkerUnreadable,
     Thought,
 )
 from thinkedit.actors.inference.sheet import contact_sheet
@@ -32,6 +33,7 @@ __all__ = [
     "Stop",
     "Thinker",
     "ThinkerError",
+    "ThinkerUnreadable",
     "ThinkingEditor",
     "Thought",
     "contact_sheet",

@@ -30,6 +30,7 @@ from thinkedit.actors.inference.records import (
     Started,
     Stop,
     ThinkerError,
+    ThinkerUnreadable,
     Thought,
     Working,
 )
@@ -122,6 +123,8 @@ class Run:
         for turn in range(options.turns):
             try:
                 thought = await self._critique(turn)
+            except ThinkerUnreadable as error:
+                return Stop.THINKER_UNREADABLE, str(error)
             except ThinkerError as error:
                 return Stop.THINKER_FAILED, str(error)
             if thought.end is not None:

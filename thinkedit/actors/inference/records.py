@@ -42,23 +42,28 @@ class Select(StrEnum):
 
 
 class Stop(StrEnum):
-    """Why a run ended. The last two are failures; the edits before them are kept."""
+    """Why a run ended. The last three are failures; the edits before them are kept."""
 
     ACCEPTED = "accepted"
     REPEATED = "repeated"
     TURN_LIMIT = "turn_limit"
     ONE_EDIT = "one_edit"  # all that was asked for: mode `before`, or no turns
     STOPPED = "stopped"  # by whoever watched
-    THINKER_FAILED = "thinker_failed"
+    THINKER_UNREADABLE = "thinker_unreadable"  # it replied, but in no try what it was asked for
+    THINKER_FAILED = "thinker_failed"  # it gave no reply
     EDITOR_FAILED = "editor_failed"
 
     @property
     def failed(self) -> bool:
-        return self in (Stop.THINKER_FAILED, Stop.EDITOR_FAILED)
+        return self in (Stop.THINKER_UNREADABLE, Stop.THINKER_FAILED, Stop.EDITOR_FAILED)
 
 
 class ThinkerError(ThinkEditError):
     """The thinker could not be reached, or said nothing usable in all its tries."""
+
+
+class ThinkerUnreadable(ThinkerError):
+    """The thinker replied, but in no try what it was asked for: its own fault, not an outage's."""
 
 
 class SelectionFailed(ThinkEditError):

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from thinkedit.actors.inference.records import Mode, Stop, ThinkerError, Thought
+from thinkedit.actors.inference.records import Mode, Stop, ThinkerError, ThinkerUnreadable, Thought
 from thinkedit.actors.play import Context, Policy
 from thinkedit.envs.protocol import Protocol
 from thinkedit.errors import ConfigError, ThinkEditError
@@ -115,7 +115,8 @@ async def until_read(
         read: raises ValueError for a reply that is not what was asked for.
 
     Raises:
-        ThinkerError: no reply came, or none of `tries` could be read.
+        ThinkerError: no reply came.
+        ThinkerUnreadable: none of `tries` could be read.
     """
     began = time.perf_counter()
     faults: list[str] = []
@@ -132,7 +133,7 @@ async def until_read(
             faults.append(f"{error}: {_short(text)}")
             continue
         return replace(thought, faults=tuple(faults), seconds=time.perf_counter() - began)
-    raise ThinkerError(f"no reply of {tries} could be read: {'; '.join(faults)}")
+    raise ThinkerUnreadable(f"no reply of {tries} could be read: {'; '.join(faults)}")
 
 
 def _short(text: str) -> str:

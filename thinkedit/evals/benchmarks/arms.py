@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +31,14 @@ _ABOUT = "arm.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One turn of an item: the prompt of its edit, and what the thinker said of that edit.
+    """One edit of an item: its prompt, and what the thinker said of it (nothing where it wasn't asked).
 
-    note: how the turn came about where it is no new edit ("kept"), else "".
+    reason, predicted: as read. reply: as it came.
     """
 
     prompt: str
-    note: str = ""
     reason: str = ""
+    reply: str = ""
     predicted: tuple[float, float] | None = None
 
 
@@ -112,15 +112,7 @@ class Arm:
             "stop": course.stop,
             "detail": course.detail,
             "chosen": course.chosen,
-            "turns": [
-                {
-                    "prompt": step.prompt,
-                    "note": step.note,
-                    "reason": step.reason,
-                    "predicted": step.predicted,
-                }
-                for step in course.steps
-            ],
+            "turns": [asdict(step) for step in course.steps],
         }
         path = self._record(item)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,9 +6,17 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from thinkedit.actors.inference import (
+    Attempt,
+    Options,
+    SelectionFailed,
+    Stop,
+    ThinkerError,
+    ThinkingEditor,
+)
 from thinkedit.envs.editors.base import EditRequest
 from thinkedit.envs.services import Services
-from thinkedit.errors import ServiceError
+from thinkedit.errors import ServiceError, ThinkEditError
 from thinkedit.evals.benchmarks.arms import Arm, Course, Step
 from thinkedit.evals.benchmarks.base import Benchmark, Item
 from thinkedit.evals.benchmarks.pool import each
@@ -16,8 +24,15 @@ from thinkedit.types import RGB, Verdict
 
 log = logging.getLogger(__name__)
 
+
+class Unfinished(ThinkEditError):
+    """A run of editor and thinker broke off, so that the item has no result."""
+
+
+_FAILURES = (ServiceError, ThinkerError, SelectionFailed, Unfinished)
+
 Maker = Callable[[RGB, str], Awaitable[Course]]
-"""Edits a source by an instruction. Raises ServiceError when it could not."""
+"""Edits a source by an instruction. Raises one of `_FAILURES` when it could not."""
 
 
 def plain_editor(services: Services, seed: int) -> Maker:
@@ -31,6 +46,39 @@ def plain_editor(services: Services, seed: int) -> Maker:
         return Course(images=[image], steps=[Step(prompt=instruction)], chosen=0, stop="one_edit")
 
     return make
+
+
+def thinking_editor(thinking: ThinkingEditor, options: Options) -> Maker:
+    """Edit, let the thinker look, edit again.
+
+    A thinker that can't be read keeps the edit it saw: that is its own fault, and its result. One that
+    gives no reply, or an editor that fails, leaves no result at all.
+    """
+
+    async def make(source: RGB, instruction: str) -> Course:
+        found = await thinking.edit(source, instruction, options)
+        if found.stop in (Stop.THINKER_FAILED, Stop.EDITOR_FAILED):
+            raise Unfinished(found.detail)
+        return Course(
+            images=[attempt.image for attempt in found.attempts],
+            steps=[_step(attempt) for attempt in found.attempts],
+            chosen=found.chosen,
+            stop=found.stop.value,
+            detail=found.detail,
+        )
+
+    return make
+
+
+def _step(attempt: Attempt) -> Step:
+    thought = attempt.thought
+    predicted = None if thought is None else thought.predicted
+    return Step(
+        prompt=attempt.prompt,
+        reason="" if thought is None else thought.reason,
+        reply="" if thought is None else thought.reply,
+        predicted=None if predicted is None else (predicted.semantic, predicted.quality),
+    )
 
 
 async def generate(
@@ -59,7 +107,7 @@ async def generate(
             source = await asyncio.to_thread(item.source)
             try:
                 course = await make(source, item.instruction)
-            except ServiceError as error:
+            except _FAILURES as error:
                 log.info("item %s: %s", item.id, error)
                 failed[item.id] = str(error)
             else:

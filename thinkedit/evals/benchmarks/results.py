@@ -31,6 +31,7 @@ class ArmResults:
     turns: in order, "final" last. grades, tables: by turn.
     gains: by table, of its headline from turn 1 to the end, over the same items; None where either is
         not given.
+    stops: how its items ended, with numbers; empty for results of others.
     failures: why results are missing, by item, as far as this run met it.
     """
 
@@ -40,6 +41,7 @@ class ArmResults:
     grades: Mapping[str, Grades]
     tables: Mapping[str, Sequence[TableFigures]]
     gains: Mapping[str, Interval | None]
+    stops: Mapping[str, int] = field(default_factory=dict)
     failures: Mapping[str, str] = field(default_factory=dict)
 
     def table(self, key: str, turn: str = FINAL) -> TableFigures:
@@ -92,6 +94,7 @@ class Results:
                         key: None if interval is None else asdict(interval)
                         for key, interval in arm.gains.items()
                     },
+                    "stops": dict(arm.stops),
                     "failures": dict(arm.failures),
                 }
                 for arm in self.arms
@@ -106,6 +109,7 @@ def count(
     turns: Sequence[str],
     *,
     about: Mapping[str, Any],
+    stops: Mapping[str, int],
     failures: Mapping[str, str],
     resamples: int,
     seed: int,
@@ -125,6 +129,7 @@ def count(
         grades=grades,
         tables=tables,
         gains=gains,
+        stops=stops,
         failures=failures,
     )
 
@@ -168,6 +173,11 @@ def notes_on(benchmark: Benchmark, arms: Sequence[ArmResults]) -> list[str]:
             notes.append(
                 f"{arm.name}: {unsupported} items need several input pictures, which the editor does not "
                 "take; they are in no figure."
+            )
+        if unreadable := arm.stops.get("thinker_unreadable"):
+            notes.append(
+                f"{arm.name}: what the thinker said of {unreadable} items could not be read; they keep the "
+                "edit it was said of."
             )
         mode = (arm.about.get("options") or {}).get("mode", "")
         if "before" in mode:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -103,10 +104,18 @@ async def judge_arms(
                 progress=tell,
             )
             every += rows
-            missing = failures.get(arm.name, {})
-            options = {"resamples": resamples, "seed": seed}
             found.append(
-                count(benchmark, arm.name, rows, turns, about=arm.about(), failures=missing, **options)
+                count(
+                    benchmark,
+                    arm.name,
+                    rows,
+                    turns,
+                    about=arm.about(),
+                    stops=_stops(benchmark, arm),
+                    failures=failures.get(arm.name, {}),
+                    resamples=resamples,
+                    seed=seed,
+                )
             )
     write_replies(folder / "replies.jsonl", every)
     results = Results(
@@ -133,9 +142,19 @@ def replay(
     for name, rows in read_replies(file, benchmark).items():
         numbered = sorted({row.turn for row in rows} - {FINAL}, key=_number)
         turns = [*numbered, FINAL] if any(row.turn == FINAL for row in rows) else numbered
-        about = folders[name].about() if name in folders else {}
-        options = {"resamples": resamples, "seed": seed}
-        found.append(count(benchmark, name, rows, turns, about=about, failures={}, **options))
+        found.append(
+            count(
+                benchmark,
+                name,
+                rows,
+                turns,
+                about=folders[name].about() if name in folders else {},
+                stops=_stops(benchmark, folders[name]) if name in folders else {},
+                failures={},
+                resamples=resamples,
+                seed=seed,
+            )
+        )
     digest = hashlib.sha256(file.read_bytes()).hexdigest()[:8]
     results = Results(
         benchmark=benchmark,
@@ -162,6 +181,11 @@ def write_reports(results: Results, arms: Sequence[Arm], folder: Path) -> None:
     for name, text in texts.items():
         write_atomically(folder / name, text.encode(), sync=False)
     build_page(results, arms, folder)
+
+
+def _stops(benchmark: Benchmark, arm: Arm) -> dict[str, int]:
+    records = (arm.record(item) for item in benchmark.items)
+    return dict(Counter(record["stop"] for record in records if record))
 
 
 def _number(turn: str) -> int:

@@ -158,7 +158,7 @@ def test_an_unreadable_reply_is_sampled_anew_with_another_seed() -> None:
 def test_a_thinker_that_stays_unreadable_is_a_failure_and_no_acceptance() -> None:
     policy = Says(plain.reply("paint it red"), "no")
     result = edit(policy, tries=2)
-    assert (result.stop, result.chosen) == (Stop.THINKER_FAILED, 1)
+    assert (result.stop, result.chosen) == (Stop.THINKER_UNREADABLE, 1)
     assert result.attempts[1].thought is None
     assert "no reply of 2 could be read" in result.detail
     assert len(policy.asked) == 3

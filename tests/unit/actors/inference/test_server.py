@@ -110,7 +110,7 @@ def test_an_expert_decides_by_itself_and_gives_no_scores(server: ChatServer) -> 
 def test_an_experts_unreadable_reply_is_no_satisfaction(server: ChatServer, reply: str, fault: str) -> None:
     server.answers["sc"] = [Says(reply)]
     result = edit(server, Mode.EXPERT, tries=2)
-    assert result.stop is Stop.THINKER_FAILED
+    assert result.stop is Stop.THINKER_UNREADABLE
     assert fault in result.detail
     first, second = (call.body["seed"] for call in server.calls)
     assert first != second

@@ -88,7 +88,7 @@ def test_faults_in_the_file_are_named(tmp_path: Path) -> None:
         GEdit(tmp_path)
     table = pq.read_table(FILE)
     pq.write_table(table.drop_columns(["Intersection_exist"]), tmp_path / "a.parquet")
-    with pytest.raises(DataError, match="a.parquet"):
+    with pytest.raises(DataError, match=r"a\.parquet"):
         GEdit(tmp_path)
     (tmp_path / "a.parquet").unlink()
     for name in ("a", "b"):

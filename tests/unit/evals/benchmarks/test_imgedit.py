@@ -28,7 +28,7 @@ def test_items_come_from_the_official_file(benchmark: ImgEdit) -> None:
         ("15", "replace"),
     ]
     assert benchmark.items[0].source().shape == (96, 96, 3)
-    assert [item.id for item in ImgEdit(FIXTURES / "imgedit" / "singleturn.json").items][0] == "11"
+    assert len(ImgEdit(FIXTURES / "imgedit" / "singleturn.json").items) == 5
 
 
 def test_results_lie_where_the_official_script_looks(benchmark: ImgEdit, tmp_path: Path) -> None:

@@ -28,7 +28,6 @@ from thinkedit.evals.benchmarks.run import judge_arms, locked, replay
 from thinkedit.rewards.judges.base import Judge
 
 TURNS = ["1", "2", "3", FINAL]
-QUESTIONS = {"imgedit": 1, "gedit": 2}
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +119,7 @@ def test_stored_replies_give_the_same_figures(name: str, server: ChatServer, tmp
     results, folder = evaluate(benchmark, [arm], judge, tmp_path)
     assert not results.complete
     server.reset()
-    again, other = replay(benchmark, folder / "replies.jsonl", [], tmp_path / "new", resamples=50, seed=0)
+    _, other = replay(benchmark, folder / "replies.jsonl", [], tmp_path / "new", resamples=50, seed=0)
     assert not server.calls
     for file in ("figures.csv", "items.csv"):
         assert (other / file).read_text() == (folder / file).read_text()
@@ -129,7 +128,7 @@ def test_stored_replies_give_the_same_figures(name: str, server: ChatServer, tmp
 
 def test_every_headline_comes_with_its_coverage(server: ChatServer, tmp_path: Path) -> None:
     benchmark = benchmark_of("imgedit")
-    results, folder = evaluate(
+    _, folder = evaluate(
         benchmark, [make_arm(benchmark, tmp_path, leave_out=1)], chat_judge(server), tmp_path
     )
     summary = json.loads((folder / "summary.json").read_text())
@@ -326,8 +325,8 @@ def test_bare_replies_are_enough_to_count(tmp_path: Path) -> None:
 
 
 def test_one_evaluation_at_a_time_in_a_folder(tmp_path: Path) -> None:
-    with locked(tmp_path):
-        with pytest.raises(ConfigError, match="another evaluation is at work"), locked(tmp_path):
-            pass
+    refused = pytest.raises(ConfigError, match="another evaluation is at work")
+    with locked(tmp_path), refused, locked(tmp_path):
+        pass
     with locked(tmp_path):
         pass

@@ -78,7 +78,7 @@ def test_a_final_score_is_read_where_it_is_declared(text: str) -> None:
     ],
 )
 def test_no_final_score_is_made_up(text: str) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"(?i)final score"):
         final_score(text, "R", 1, 5)
 
 
@@ -116,5 +116,5 @@ def test_json_marks_are_read_by_their_keys(text: str) -> None:
     ],
 )
 def test_the_first_digit_is_never_a_mark(text: str) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"(instruction|knowledge)_score"):
         dual(text)

@@ -1,0 +1,73 @@
+"""Whole evaluations by the command, with the judge at the other end of real HTTP, killed midway."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from benchmark_judge import FIXTURES, answering, pictures, question
+from chat_server import ChatServer
+from typer.testing import CliRunner
+
+from thinkedit.cli import app
+
+pytestmark = [pytest.mark.chaos, pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+def arguments(name: str, server: ChatServer, out: Path) -> list[str]:
+    return [
+        *("evaluate", "--benchmark", name, "--data", str(FIXTURES / name), "--out", str(out)),
+        *("--thinker", "naive_expert", "judge=viescore", f"judge.options.base_url={server.base_url}"),
+        *("judge.options.api_key_env=null", "judge.options.concurrency=2", "eval.bootstrap=100"),
+    ]
+
+
+def finish(name: str, server: ChatServer, out: Path) -> dict[str, str]:
+    """Run to the end; what was written."""
+    result = CliRunner().invoke(app, arguments(name, server, out))
+    assert result.exit_code == 0, result.output
+    [judged] = (out / "judges").iterdir()
+    return {file: (judged / file).read_text() for file in ("figures.csv", "items.csv", "summary.json")}
+
+
+@pytest.mark.parametrize("name", ["imgedit", "gedit", "risebench", "krisbench"])
+def test_an_evaluation_goes_on_after_a_kill_and_asks_nothing_twice(name: str, tmp_path: Path) -> None:
+    with ChatServer() as server:
+        server.choose, server.delay_s = answering(lambda call: 3 + len(question(call)) % 3), 2.0
+        command = [sys.executable, "-c", "from thinkedit.cli import app; app()"]
+        process = subprocess.Popen([*command, *arguments(name, server, tmp_path / "killed")])
+        deadline = time.monotonic() + 600
+        while len(server.calls) < 5 and time.monotonic() < deadline:
+            assert process.poll() is None, "it ended before it could be killed"
+            time.sleep(0.02)
+        time.sleep(1.0)  # what was answered is stored by now, what is in flight is still in flight
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        before = [(question(call), *pictures(call)) for call in server.calls]
+        assert len(before) >= 5
+
+        server.reset()
+        server.delay_s = 0.0
+        resumed = finish(name, server, tmp_path / "killed")
+        after = [(question(call), *pictures(call)) for call in server.calls]
+        # Only what was in flight when it was killed may be asked again (two at a time).
+        assert len(set(before) & set(after)) <= 2
+
+        server.reset()
+        assert finish(name, server, tmp_path / "killed") == resumed
+        assert not server.calls
+
+        assert finish(name, server, tmp_path / "whole") == resumed
+    summary = json.loads(resumed["summary.json"])
+    assert summary["complete"]
+    [arm] = summary["arms"].values()
+    for turns in arm["tables"].values():
+        assert {turn["coverage"]["n_judged"] for turn in turns.values()} == {
+            turn["coverage"]["n_expected"] for turn in turns.values()
+        }
