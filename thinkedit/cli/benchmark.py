@@ -87,7 +87,7 @@ def _evaluate(parts: Parts, benchmark: Benchmark, out: Path, asked: Asked) -> tu
         file = Path(asked.judge.removeprefix(_REPLAY))
         return replay(benchmark, file, stored_arms(out / "arms"), out, **options)
     grader = grader_for(parts.judge, benchmark)  # before an edit is paid for
-    foreign = [_foreign(text) for text in asked.results]
+    foreign = _foreign(benchmark, asked.results, taken={arm.name for arm in stored_arms(out / "arms")})
     with _bar() as progress:
         failures: dict[str, dict[str, str]] = {}
         if not foreign:
@@ -163,14 +163,29 @@ def _interval_options(config: Config) -> dict[str, int]:
     return {"resamples": config.eval.bootstrap, "seed": config.eval.seed}
 
 
-def _foreign(text: str) -> Arm:
+def _foreign(benchmark: Benchmark, given: Sequence[str], *, taken: set[str]) -> list[Arm]:
+    """The folders of `--results`.
+
+    Raises:
+        ConfigError: not NAME=FOLDER, a name that is taken, or a folder without a single result.
+    """
     from thinkedit.errors import ConfigError
     from thinkedit.evals.benchmarks.arms import FINAL, Arm
 
-    name, _, folder = text.partition("=")
-    if not name or not Path(folder).is_dir():
-        raise ConfigError(f"--results takes NAME=FOLDER with a folder that is there, got {text!r}")
-    return Arm(name, Path(folder), [FINAL], foreign=True)
+    arms = []
+    for text in given:
+        name, _, folder = text.partition("=")
+        if not name or not folder or not Path(folder).is_dir():
+            raise ConfigError(f"--results takes NAME=FOLDER with a folder that is there, got {text!r}")
+        if name in taken:
+            raise ConfigError(f"--results: there are results called {name!r} already; choose another name")
+        taken.add(name)
+        arm = Arm(name, Path(folder), [FINAL], foreign=True)
+        if not any(arm.picture(benchmark, item, FINAL) for item in benchmark.items):
+            example = benchmark.result(Path(folder), benchmark.items[0])
+            raise ConfigError(f"--results: no result lies in {folder}; one would be {example}")
+        arms.append(arm)
+    return arms
 
 
 @contextmanager

@@ -79,6 +79,10 @@ def test_results_of_others_are_judged_as_they_lie(tmp_path: Path) -> None:
     world(tmp_path / "other", "--results", f"theirs={theirs}")
     ours = [row["value"] for row in figures(tmp_path, arm="single_edit", turn="final")]
     assert [row["value"] for row in figures(tmp_path / "other", arm="theirs")] == ours
+    again = ("--benchmark", "world", "--out", tmp_path, "eval.tasks=6")
+    assert "called 'single_edit' already" in evaluate(
+        *again, "--results", f"single_edit={theirs}", exit_code=2
+    )
 
 
 def test_a_failing_editor_leaves_items_out_and_the_headline_withheld(tmp_path: Path) -> None:
@@ -109,6 +113,7 @@ def test_a_failing_editor_leaves_items_out_and_the_headline_withheld(tmp_path: P
         (["--benchmark", "world", "--data", "x"], "makes its own pictures"),
         (["--benchmark", "world", "--judge", "viescore"], "--judge takes replay:FILE"),
         (["--benchmark", "world", "--results", "x"], "--results takes NAME=FOLDER"),
+        (["--benchmark", "world", "--results", "x=."], "no result lies in .; one would be images/"),
         (["--benchmark", "gedit", "--data", str(FIXTURES / "gedit")], "judge=viescore"),
         (["--benchmark", "world", "inference.size=64x64"], "inference.size"),
         (["--benchmark", "world", "--arm", "../x"], "becomes a folder's"),

@@ -115,4 +115,4 @@ async def generate(
         progress(done := done + 1)
 
     await each(wanted, one, workers=concurrency)
-    return failed
+    return {item.id: failed[item.id] for item in wanted if item.id in failed}

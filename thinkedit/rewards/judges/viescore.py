@@ -188,11 +188,10 @@ class VIEScoreJudge(Judge):
             body["seed"] = config.seed + sample
         if config.max_tokens is not None:
             body["max_tokens"] = config.max_tokens
-        if schema is None:
-            pass
-        elif config.output == "json_object":
+        held_to = "text" if schema is None else config.output
+        if held_to == "json_object":
             body["response_format"] = {"type": "json_object"}
-        elif config.output == "json_schema":
+        elif held_to == "json_schema":
             form = {"name": "marks", "strict": True, "schema": schema}
             body["response_format"] = {"type": "json_schema", "json_schema": form}
         if config.extra_body:
