@@ -129,9 +129,8 @@ class Instruction:
     @property
     def outcome(self) -> str:
         """What it says of the object to be, such as "green star" or "blue square at left"."""
-        said = [word for word in (self.size, self.colour, self.shape) if word]
-        said += [f"at {CELLS[self.cell]}"] if self.cell is not None else []
-        return " ".join(said) or "nothing"
+        place = None if self.cell is None else f"at {CELLS[self.cell]}"
+        return " ".join(word for word in (self.size, self.colour, self.shape, place) if word) or "nothing"
 
     def goals(self, scene: Scene) -> tuple[Goal, ...]:
         """Every right outcome in this scene, in reading order of the targets; none if it can't be done."""
