@@ -119,6 +119,20 @@ class StoredState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Canary:
+    """Two edits of one source whose order is known: any judge must prefer `better` to `worse`.
+
+    kind: what is wrong with the worse one.
+    """
+
+    kind: str
+    source: RGB
+    better: RGB
+    worse: RGB
+    instruction: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Observation:
     """What the thinker sees before turn `turn` (0-based)."""
 

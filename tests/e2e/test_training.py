@@ -39,6 +39,7 @@ SETTINGS = (
     f"grpo.group_size={GROUP}",
     "grpo.save_every=100",
     "rollout.workers=2",
+    "judge.canaries={every: 2, pairs: 5}",
 )
 
 
@@ -116,6 +117,11 @@ def test_weights_really_move(trained: Trained) -> None:
     gaps = [line["gap/prob_max"] for line in trained.metrics]
     assert len(gaps) == STEPS + 1
     assert max(gaps) < 1e-3
+
+
+def test_the_judge_is_asked_about_canaries_at_each_start_and_every_second_step(trained: Trained) -> None:
+    assert [line.get("judge/canaries/accuracy") for line in trained.metrics] == [1.0, 1.0, 1.0]
+    assert [line.get("judge/canaries/failed") for line in trained.metrics] == [0.0, 0.0, 0.0]
 
 
 def test_the_policy_left_its_start(trained: Trained) -> None:

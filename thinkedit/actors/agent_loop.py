@@ -29,7 +29,8 @@ from thinkedit.configs.load import load_config
 from thinkedit.configs.schema import PolicyConfig
 from thinkedit.envs.build import Parts
 from thinkedit.errors import ThinkEditError
-from thinkedit.types import RGB, Episode, Observation, Sampling, StoredState, Task, Turn
+from thinkedit.rewards.judges.guarded import FLAGS
+from thinkedit.types import RGB, Episode, Observation, Outcome, Sampling, StoredState, Task, Turn
 
 EXTRA_FIELD = "thinkedit"  # the learner reads it back (learner/samples.py)
 FEATURES = "features"  # a prompt's processed pictures, on their way to the worker
@@ -261,6 +262,7 @@ _BLANK: dict[str, Any] = {
     "terms": {},
     "before": None,
     "after": None,
+    "flags": [],
     "kept": False,
     "final": True,
     "reply_tokens": 0,
@@ -284,6 +286,7 @@ def turn_record(
         "terms": {} if turn.reward is None else {k: float(v) for k, v in turn.reward.terms.items()},
         "before": float(turn.before.scores.overall),
         "after": None if turn.after is None else float(turn.after.scores.overall),
+        "flags": _flags(turn),
         "kept": bool(turn.kept),
         "final": bool(turn.done),
         "reply_tokens": len(sampling.token_ids),
@@ -291,6 +294,13 @@ def turn_record(
         "settled": float(settled),
         "answer_from": answer_from,
     }
+
+
+def _flags(turn: Turn) -> list[str]:
+    """The judge's guards that this turn's new edit set off."""
+    if turn.outcome is not Outcome.OK or turn.kept or turn.after is None:
+        return []
+    return [str(flag) for flag in turn.after.notes.get(FLAGS, ())]
 
 
 def _extra(record: dict[str, Any]) -> dict[str, Any]:

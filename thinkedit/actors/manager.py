@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter, defaultdict
 from typing import Any
 
@@ -11,11 +12,16 @@ import ray
 import torch
 import transfer_queue as tq
 from omegaconf import OmegaConf
+from tensordict import TensorDict
 from verl.experimental.agent_loop.agent_loop import DictConfigWrap
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
 from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
 from thinkedit.actors.agent_loop import FEATURES, EditLoop, TurnSample, flush_stores
+from thinkedit.configs.load import load_config
+from thinkedit.envs.canaries import Canaries, CanaryReport
+
+logger = logging.getLogger(__name__)
 
 
 class ThinkEditWorker(AgentLoopWorkerTQ.__ray_actor_class__):  # type: ignore[misc]  # verl is untyped
@@ -27,6 +33,7 @@ class ThinkEditWorker(AgentLoopWorkerTQ.__ray_actor_class__):  # type: ignore[mi
         self._under_way: Counter[str] = Counter()
         self._finished: defaultdict[str, list[tuple[list[TurnSample], dict[str, Any]]]] = defaultdict(list)
         self._loop: EditLoop | None = None
+        self._canaries: Canaries | None = None
 
     async def _run_agent_loop(
         self,
@@ -109,6 +116,12 @@ class ThinkEditWorker(AgentLoopWorkerTQ.__ray_actor_class__):  # type: ignore[mi
             "multi_modal_inputs": inputs,
         }
 
+    async def ask_canaries(self) -> CanaryReport:
+        """Put pairs of known order to the judge, beside the episodes of the step."""
+        if self._canaries is None:
+            self._canaries = Canaries.from_parts(self._edit_loop().studio.parts)
+        return await self._canaries.ask()
+
     def _edit_loop(self) -> EditLoop:
         if self._loop is not None:
             return self._loop
@@ -129,8 +142,38 @@ class ThinkEditWorker(AgentLoopWorkerTQ.__ray_actor_class__):  # type: ignore[mi
 
 
 class ThinkEditManager(AgentLoopManagerTQ):  # type: ignore[misc]
-    """Deals the groups of a batch out to the workers."""
+    """Deals the groups of a batch out to the workers, and has the judge looked at now and then."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.agent_loop_workers_class = ray.remote(ThinkEditWorker)  # set late: verl's __init__ overwrites it
+        self._watch = load_config(self.config.data.thinkedit.config).judge.canaries
+        self._asked: Any = None  # a report on its way
+        self._asked_once = False
+
+    def generate_sequences(self, prompts: TensorDict) -> None:
+        """As verl's; every `judge.canaries.every` steps, and at a start, a worker asks the judge too."""
+        every = self._watch.every
+        if every and "validate" not in prompts and self._asked is None:
+            step = int(prompts["global_steps"])
+            if not self._asked_once or step % every == 0:
+                self._asked, self._asked_once = self.agent_loop_workers[0].ask_canaries.remote(), True
+        super().generate_sequences(prompts)
+
+    def judge_metrics(self) -> dict[str, float]:
+        """Figures of the canaries asked in this step, none where none were; waits for the answers.
+
+        Raises:
+            DataError: the pairs can't be read.
+        """
+        if self._asked is None:
+            return {}
+        try:
+            report: CanaryReport = ray.get(self._asked)
+        except ray.exceptions.RayTaskError as error:
+            raise error.as_instanceof_cause() from None
+        finally:
+            self._asked = None
+        if alarm := report.alarm(self._watch.warn_below):
+            logger.warning(alarm)
+        return report.metrics()

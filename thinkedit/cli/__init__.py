@@ -67,6 +67,9 @@ PANELS: dict[str, tuple[Command, ...]] = {
         ),
     ),
     "Tools": (
+        Command(
+            "check-judge", "thinkedit.cli.judge:check_judge", "Ask the judge about edits of known order."
+        ),
         Command("reward", "thinkedit.cli.reward:reward", "Score one reply by hand."),
         Command("config", "thinkedit.cli.config:config", "Print a resolved configuration, or list recipes."),
         Command(

@@ -115,6 +115,7 @@ def _ranges(config: Config) -> None:
         "grpo.max_tokens_per_gpu": grpo.max_tokens_per_gpu,
         "grpo.tasks_per_step": grpo.tasks_per_step,
         "grpo.updates_per_step": grpo.updates_per_step,
+        "judge.canaries.pairs": config.judge.canaries.pairs,
         "inference.server.max_side": config.inference.server.max_side,
         "inference.server.tries": config.inference.server.tries,
         "inference.tries": config.inference.tries,
@@ -155,6 +156,7 @@ def _ranges(config: Config) -> None:
         "grpo.steps": grpo.steps,
         "grpo.warmup_steps": grpo.warmup_steps,
         "grpo.weight_decay": grpo.weight_decay,
+        "judge.canaries.every": config.judge.canaries.every,
         "seed": config.seed,
         "sft.weight_decay": sft.weight_decay,
     }.items():
@@ -190,6 +192,7 @@ def _ranges(config: Config) -> None:
     _between("grpo.clip_low", grpo.clip_low, 0, 1, "a probability ratio can't fall below 0")
     _between("rollout.gpu_memory_utilization", rollout.gpu_memory_utilization, 0, 1, "a share of memory")
     _between("rollout.top_p", rollout.top_p, 0, 1, "a probability")
+    _between("judge.canaries.warn_below", config.judge.canaries.warn_below, 0, 1, "a share of the pairs")
     _between("sft.warmup_ratio", sft.warmup_ratio, 0, 1, "a share of the steps")
     if not rollout.temperature > 0:
         raise _wrong("rollout.temperature", rollout.temperature, "siblings must differ to be compared")

@@ -26,6 +26,21 @@ class ServiceConfig(PluginConfig):
 
 
 @dataclass
+class CanariesConfig:
+    """Pairs of edits of known order, judged now and then during training, never from the cache."""
+
+    every: int = 0  # learner steps, and at each start; 0: never
+    pairs: int = 15  # two verdicts each
+    file: str | None = None  # own pairs, JSONL; None: pictures of the built-in world
+    warn_below: float = 0.8  # share of pairs in the right order
+
+
+@dataclass
+class JudgeConfig(ServiceConfig):
+    canaries: CanariesConfig = field(default_factory=CanariesConfig)
+
+
+@dataclass
 class ProtocolConfig:
     """How observations become messages and replies become critiques."""
 
@@ -209,7 +224,7 @@ class Config:
     run_dir: str = "runs/${name}"
     tasks: PluginConfig = field(default_factory=PluginConfig)
     editor: ServiceConfig = field(default_factory=ServiceConfig)
-    judge: ServiceConfig = field(default_factory=ServiceConfig)
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
     episode: EpisodeConfig = field(default_factory=EpisodeConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)

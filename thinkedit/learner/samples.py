@@ -27,6 +27,7 @@ class TurnRecord:
     group: siblings share it.
     reward: None exactly when nobody could make or grade the edit; never a stand-in.
     before, after: overall scores O of the edit it saw and of the edit it caused; None if unknown.
+    flags: the judge's guards that its edit set off.
     final: whether it is the last turn of its episode.
     settled: part of the reward that think and score alone decided.
     answer_from: first reply token that comes after them; `reply_tokens` where a reply has no answer.
@@ -41,6 +42,7 @@ class TurnRecord:
     terms: Mapping[str, float] = field(default_factory=dict)
     before: float | None = None
     after: float | None = None
+    flags: Sequence[str] = ()
     kept: bool = False
     final: bool = True
     reply_tokens: int = 0
@@ -67,8 +69,8 @@ class TooManyFailures(ThinkEditError):
 def step_metrics(records: Sequence[TurnRecord]) -> dict[str, float]:
     """Figures of one training step; failures are counted, and left out of every mean.
 
-    Names: reward/<term>/mean, outcome/<outcome>, samples/*, episode/*. A mean over no sample is
-    left out, not zero.
+    Names: reward/<term>/mean, outcome/<outcome>, judge/flagged/<guard> (share of the new edits that set
+    a guard off), samples/*, episode/*. A mean over no sample is left out, not zero.
     """
     valid = [r for r in records if r.valid]
     replies = [r for r in records if r.reply_tokens]
@@ -88,6 +90,9 @@ def step_metrics(records: Sequence[TurnRecord]) -> dict[str, float]:
         metrics["reply/keep_rate"] = float(np.mean([r.kept for r in valid]))
         for term in sorted({term for r in valid for term in r.terms}):
             metrics[f"reward/{term}/mean"] = float(np.mean([r.terms[term] for r in valid if term in r.terms]))
+    edits = [r for r in valid if r.outcome == "ok" and not r.kept]
+    for flag, count in Counter(flag for r in edits for flag in r.flags).items():
+        metrics[f"judge/flagged/{flag}"] = count / len(edits)
     ends = [r for r in valid if r.final and r.after is not None]
     starts = [r for r in valid if r.turn == 0 and r.before is not None]
     if ends:

@@ -7,8 +7,8 @@ Registered under `verl_config.TRAINER`. What is overridden, and why:
   however many turns the episodes took (verl's mini-batch is a fixed number of rows);
 - `_compute_advantage`: advantages of turns from `thinkedit.advantages` plug-ins, which see every
   row with its group, state, turn and validity (verl's estimators see tokens and a uid);
-- `_compute_metrics`: figures of this step into metrics.jsonl, which survives a resume (verl's file
-  logger truncates);
+- `_compute_metrics`: figures of this step, those of the judge's canaries among them, into
+  metrics.jsonl, which survives a resume (verl's file logger truncates);
 - `_balance_batch`: a clear end when nothing could be sampled;
 - `get_llm_client`: no load balancing where there is one server.
 """
@@ -154,6 +154,7 @@ class ThinkEditTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
     def _compute_metrics(
         self, batch: Any, metrics: dict[str, Any], timing_raw: dict[str, float], global_steps: int, epoch: int
     ) -> None:
+        metrics.update(self.agent_loop_manager.judge_metrics())
         super()._compute_metrics(batch, metrics, timing_raw, global_steps, epoch)
         self._run.write(global_steps, metrics)
 

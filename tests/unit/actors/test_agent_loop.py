@@ -1,5 +1,6 @@
 """Samples as the learner gets them: each turn its own reward, nothing from a failed one."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from thinkedit.actors.agent_loop import (
 )
 from thinkedit.configs.schema import PolicyConfig
 from thinkedit.learner.samples import TurnRecord
+from thinkedit.types import Outcome
 
 
 def sample(reward: float | None) -> dict[str, Any]:
@@ -81,3 +83,15 @@ def test_the_learner_reads_every_turn_of_an_episode() -> None:
     assert [r.reward for r in records] == [t.reward.total if t.reward else None for t in episode.turns]
     assert {r.group for r in records} == {episode.group}
     assert {(r.settled, r.answer_from) for r in records} == {(0.1, 3)}
+
+
+def test_the_learner_counts_flags_of_new_edits_only() -> None:
+    (episode,) = play(1, garbled=0.5)
+    for turn, sampling in zip(episode.turns, episode.sampling, strict=True):
+        assert turn.after is not None
+        flagged = replace(turn, after=replace(turn.after, notes={"flags": ["unchanged"]}))
+        new = turn.outcome is Outcome.OK and not turn.kept
+        assert turn_record(episode, flagged, sampling, settled=0.0, answer_from=0)["flags"] == (
+            ["unchanged"] if new else []
+        )
+        assert turn_record(episode, turn, sampling, settled=0.0, answer_from=0)["flags"] == []

@@ -116,3 +116,22 @@ def test_nothing_is_registered_twice() -> None:
     names = [command.name for commands in cli.PANELS.values() for command in commands]
     assert len(names) == len(set(names))
     assert isinstance(cli.app, typer.Typer)
+
+
+def test_check_judge_tells_how_often_it_sees_which_edit_is_better() -> None:
+    result = runner.invoke(cli.app, ["check-judge", "judge.canaries.pairs=10"])
+    assert result.exit_code == 0, result.output
+    assert "accuracy: 1.00" in result.output
+    assert re.search(r"bystander harmed .*2 .*0 .*0", result.output)
+
+
+def test_check_judge_exits_with_1_when_a_judge_gives_no_verdict() -> None:
+    dead = [
+        "judge=viescore",
+        "judge.options.base_url=http://127.0.0.1:9/v1",
+        "judge.options.api_key_env=null",
+    ]
+    result = runner.invoke(cli.app, ["check-judge", *dead, "judge.canaries.pairs=1", "judge.options.tries=1"])
+    assert result.exit_code == 1
+    assert "accuracy: none" in result.output
+    assert "1 without a verdict (first: JudgeUnreachable" in result.stderr

@@ -114,3 +114,20 @@ def test_both_limits_and_the_window_are_the_configs() -> None:
     )  # not half full
     with pytest.raises(TooManyFailures, match=r"grpo\.failures\.stop_at is 40%"):
         FailureGuard(FailuresConfig(warn_at=0.4, stop_at=0.4, window=20)).watch(half)
+
+
+def test_flags_are_a_share_of_the_new_edits() -> None:
+    records = [
+        record(episode="a", flags=["unchanged"]),
+        record(episode="b", flags=["unchanged", "text"]),
+        record(episode="c"),
+        record(episode="d"),
+        record(episode="e", kept=True),
+        record(episode="f", outcome="malformed", reward=0.0),
+        record(episode="g", outcome="judge_failed", reward=None),
+    ]
+    metrics = step_metrics(records)
+    assert {k: v for k, v in metrics.items() if k.startswith("judge/")} == {
+        "judge/flagged/unchanged": 0.5,
+        "judge/flagged/text": 0.25,
+    }

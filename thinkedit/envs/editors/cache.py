@@ -99,7 +99,7 @@ class _Cached(Generic[S, V]):
     ) -> None:
         self.name, self.revision = inner.name, inner.revision
         self.inline = inner.inline and directory is None
-        self._inner = inner
+        self.inner = inner
         self._identity = json.dumps([self.name, self.revision, dict(inner.settings())], sort_keys=True)
         disk = None if directory is None else Disk(directory, self._codec.suffix, disk_bytes)
         self._store = SingleFlight(self._codec, disk, memory_bytes)
@@ -114,10 +114,10 @@ class _Cached(Generic[S, V]):
         return self._inner
 
     def settings(self) -> Mapping[str, Any]:
-        return self._inner.settings()
+        return self.inner.settings()
 
     def close(self) -> None:
-        self._inner.close()
+        self.inner.close()
 
     def _key(self, *question: RGB | str | int) -> str:
         return _digest(self._identity, *question)
@@ -148,7 +148,7 @@ class CachedEditor(_Cached[Editor, RGB], Editor):
 
     def edit(self, source: RGB, prompt: str, *, seed: int) -> RGB:
         def make() -> RGB:
-            return checked_edit(self._inner.edit(source, prompt, seed=seed), source, self.name)
+            return checked_edit(self.inner.edit(source, prompt, seed=seed), source, self.name)
 
         return self._store.get(self._key(source, prompt, seed), make).copy()
 
@@ -157,7 +157,7 @@ class CachedEditor(_Cached[Editor, RGB], Editor):
             return self.edit(source, prompt, seed=seed)
 
         async def make() -> RGB:
-            return checked_edit(await self._inner.edit_async(source, prompt, seed=seed), source, self.name)
+            return checked_edit(await self.inner.edit_async(source, prompt, seed=seed), source, self.name)
 
         return (await self._store.get_async(self._key(source, prompt, seed), make)).copy()
 
@@ -165,7 +165,7 @@ class CachedEditor(_Cached[Editor, RGB], Editor):
         """As `Editor.edit_many`; what is missing goes to the editor's own `edit_many` as one batch."""
 
         async def make(missing: Sequence[int]) -> list[RGB | Exception]:
-            made = await self._inner.edit_many([requests[k] for k in missing])
+            made = await self.inner.edit_many([requests[k] for k in missing])
             return [self._checked(image, requests[k].source) for k, image in zip(missing, made, strict=True)]
 
         keys = [self._key(request.source, request.prompt, request.seed) for request in requests]
@@ -193,11 +193,11 @@ class CachedJudge(_Cached[Judge, Verdict], Judge):
         self._identity += json.dumps(sorted(judge.identities() or ()))
 
     def identities(self) -> frozenset[JudgeIdentity] | None:
-        return self._inner.identities()
+        return self.inner.identities()
 
     def judge(self, source: RGB, edited: RGB, instruction: str) -> Verdict:
         def make() -> Verdict:
-            return checked_verdict(self._inner.judge(source, edited, instruction), self.name)
+            return checked_verdict(self.inner.judge(source, edited, instruction), self.name)
 
         return self._store.get(self._key(source, edited, instruction), make)
 
@@ -206,7 +206,7 @@ class CachedJudge(_Cached[Judge, Verdict], Judge):
             return self.judge(source, edited, instruction)
 
         async def make() -> Verdict:
-            return checked_verdict(await self._inner.judge_async(source, edited, instruction), self.name)
+            return checked_verdict(await self.inner.judge_async(source, edited, instruction), self.name)
 
         return await self._store.get_async(self._key(source, edited, instruction), make)
 

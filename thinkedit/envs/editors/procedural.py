@@ -17,7 +17,7 @@ from thinkedit.envs.world.instructions import (
     find_instruction,
     normalise,
 )
-from thinkedit.envs.world.scene import COLOURS, NOISES, Colour, Item, Scene
+from thinkedit.envs.world.scene import COLOURS, NOISES, Colour, Scene, exchange
 from thinkedit.envs.world.sprites import read_scene, render
 from thinkedit.errors import ConfigError, EditorError, UnknownName
 from thinkedit.types import RGB
@@ -124,7 +124,7 @@ class ProceduralEditor(Editor):
             return scene
         edited = scene
         if rng.random() < self.quirks.verbs[instruction.verb]:
-            edited = _exchange(scene, goal.target, goal.wanted)
+            edited = exchange(scene, goal.target, goal.wanted)
         elif rng.random() < self.quirks.half_done:
             edited = _half_done(scene, goal, rng)
         if rng.random() < self._harm(text):
@@ -156,8 +156,8 @@ class ProceduralEditor(Editor):
             return edited
         victim = rng.choice(bystanders)
         if rng.random() < self.quirks.smudge:
-            return _exchange(edited, victim, replace(victim, smudged=True))
-        return _exchange(edited, victim, replace(victim, colour=_other_colour(victim.colour, rng)))
+            return exchange(edited, victim, replace(victim, smudged=True))
+        return exchange(edited, victim, replace(victim, colour=_other_colour(victim.colour, rng)))
 
 
 def _chance(source: RGB, words: list[str], seed: int) -> random.Random:
@@ -167,27 +167,21 @@ def _chance(source: RGB, words: list[str], seed: int) -> random.Random:
     return random.Random(digest.digest())
 
 
-def _exchange(scene: Scene, old: Item | None, new: Item | None) -> Scene:
-    """The scene with `new` instead of `old`; None stands for nothing."""
-    kept = [item for item in scene.items if item != old]
-    return Scene.of(kept + ([new] if new else []), scene.noise)
-
-
 def _half_done(scene: Scene, goal: Goal, rng: random.Random) -> Scene:
     """A wrong colour, a wrong cell, a new colour without the new shape, a smudge instead of a removal."""
     target, wanted = goal.target, goal.wanted
     if wanted is None:
         assert target is not None, "what is removed was there"
-        return _exchange(scene, target, replace(target, smudged=True))
+        return exchange(scene, target, replace(target, smudged=True))
     match goal.operation:
         case "replace":
             assert target is not None, "what is replaced was there"
-            return _exchange(scene, target, replace(target, colour=wanted.colour))
+            return exchange(scene, target, replace(target, colour=wanted.colour))
         case "move":
             cells = [cell for cell in scene.free if cell != wanted.cell]
-            return _exchange(scene, target, replace(wanted, cell=rng.choice(cells))) if cells else scene
+            return exchange(scene, target, replace(wanted, cell=rng.choice(cells))) if cells else scene
         case _:
-            return _exchange(scene, target, replace(wanted, colour=_other_colour(wanted.colour, rng)))
+            return exchange(scene, target, replace(wanted, colour=_other_colour(wanted.colour, rng)))
 
 
 def _other_colour(colour: Colour, rng: random.Random) -> Colour:

@@ -123,6 +123,12 @@ def spoil(scene: Scene, rng: random.Random, *, smudge: float = 0.15, noise: floa
     return Scene.of(items, 1 + rng.randrange(NOISES) if rng.random() < noise else scene.noise)
 
 
+def exchange(scene: Scene, old: Item | None, new: Item | None) -> Scene:
+    """The scene with `new` instead of `old`; None stands for nothing."""
+    kept = [item for item in scene.items if item != old]
+    return Scene.of(kept + ([new] if new else []), scene.noise)
+
+
 def describe(scene: Scene) -> str:
     """All of the scene in words, e.g. "top-left big red star; centre smudged small blue circle; noise"."""
     parts = [str(item) for item in scene.items] or ["nothing"]
