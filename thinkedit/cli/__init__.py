@@ -60,6 +60,7 @@ PANELS: dict[str, tuple[Command, ...]] = {
     "Make": (
         Command("make-policy", "thinkedit.cli.policy:make_policy", "Write a tiny Qwen3-VL."),
         Command("pretrain-base", "thinkedit.cli.policy:pretrain_base", "Teach one to look, from nothing."),
+        Command("train-editor", "thinkedit.cli.editor:train_editor", "Teach a small diffusion editor."),
     ),
     "Serve": (
         Command(

@@ -1,0 +1,91 @@
+"""The editor with its shipped weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from thinkedit import plugins
+from thinkedit.actors.small_diffusion.card import contact_sheet
+from thinkedit.actors.small_diffusion.editor import SHIPPED, SmallDiffusionConfig, SmallDiffusionEditor
+from thinkedit.actors.small_diffusion.figures import Edit, Figures, by, make_edits
+from thinkedit.data import editing
+from thinkedit.envs.editors.base import Editor
+from thinkedit.errors import ConfigError, EditorError
+from thinkedit.testing import EditorContract
+from thinkedit.types import RGB
+
+
+class TestSmallDiffusionEditor(EditorContract):
+    def make(self) -> Editor:
+        return SmallDiffusionEditor()
+
+    def source(self) -> RGB:
+        return editing.trials(1, placed=True)[0].source
+
+
+@pytest.fixture(scope="module")
+def edits() -> list[Edit]:
+    return make_edits(SmallDiffusionEditor(), editing.trials(30, placed=True))
+
+
+def test_the_shipped_weights_do_what_is_named_and_placed(edits: list[Edit]) -> None:
+    figures = Figures.of(edits)
+    assert figures.done >= 0.8
+    assert figures.overall >= 7.0
+
+
+def test_figures_by_operation_add_up(edits: list[Edit]) -> None:
+    groups = by("operation", edits)
+    assert sum(group.count for group in groups.values()) == len(edits)
+    whole = sum(group.count * group.overall for group in groups.values()) / len(edits)
+    assert whole == pytest.approx(Figures.of(edits).overall)
+
+
+def test_the_contact_sheet_shows_sources_and_edits(edits: list[Edit]) -> None:
+    sheet = np.asarray(contact_sheet(edits))
+    np.testing.assert_array_equal(sheet[10:106, 10:106], edits[0].trial.source)
+    np.testing.assert_array_equal(sheet[10:106, 106:202], edits[0].edited)
+
+
+def test_seeds_and_words_change_the_edit() -> None:
+    editor = SmallDiffusionEditor()
+    trial = editing.trials(1, placed=True)[0]
+    first = editor.edit(trial.source, trial.prompt, seed=0)
+    assert not np.array_equal(first, editor.edit(trial.source, trial.prompt, seed=1))
+    assert not np.array_equal(first, editor.edit(trial.source, "erase it", seed=0))
+
+
+def test_another_size_is_refused() -> None:
+    with pytest.raises(EditorError, match="96 x 96 only, got 60 x 40"):
+        SmallDiffusionEditor().edit(np.zeros((40, 60, 3), np.uint8), "paint it", seed=0)
+
+
+def test_no_steps_and_no_weights_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="steps"):
+        SmallDiffusionEditor(SmallDiffusionConfig(steps=0))
+    with pytest.raises(ConfigError, match="no weights at"):
+        SmallDiffusionEditor(SmallDiffusionConfig(path=str(tmp_path)))
+
+
+def test_settings_tell_weights_and_steps_apart_and_not_places(tmp_path: Path) -> None:
+    network = tmp_path / "network"
+    network.mkdir()
+    weights = network / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes((SHIPPED / "network" / weights.name).read_bytes())
+    copied = SmallDiffusionEditor(SmallDiffusionConfig(path=str(tmp_path))).settings()
+    shipped = SmallDiffusionEditor().settings()
+    assert copied == shipped
+    weights.write_bytes(b"other")
+    assert SmallDiffusionEditor(SmallDiffusionConfig(path=str(tmp_path))).settings() != shipped
+    assert SmallDiffusionEditor(SmallDiffusionConfig(steps=2)).settings() != shipped
+
+
+def test_one_line_of_configuration_chooses_it() -> None:
+    from thinkedit.configs.load import load_config
+
+    config = load_config("demo", ["editor=small_diffusion"])
+    editor = plugins.build("editors", config.editor.name, config.editor.options)
+    assert isinstance(editor, SmallDiffusionEditor)

@@ -1,0 +1,166 @@
+"""The pipeline is one of diffusers, and its network learns."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from thinkedit.actors.small_diffusion import training
+from thinkedit.actors.small_diffusion.pipeline import SmallDiffusionPipeline, build, load
+from thinkedit.actors.small_diffusion.tokenizer import MAX_TOKENS, build_tokenizer
+from thinkedit.data import editing
+
+TOKENIZER = build_tokenizer(editing.vocabulary())
+SAMPLES = list(itertools.islice(editing.editing(3), 4))
+
+
+def edit(pipeline: SmallDiffusionPipeline, seed: int = 0, count: int = 1) -> np.ndarray:
+    generators = [torch.Generator().manual_seed(seed + k) for k in range(count)]
+    images = [Image.fromarray(sample.source) for sample in SAMPLES[:count]]
+    prompts = [sample.prompt for sample in SAMPLES[:count]]
+    return np.stack(pipeline(images, prompts, generator=generators).images)
+
+
+@pytest.fixture
+def pipeline() -> SmallDiffusionPipeline:
+    made = build(TOKENIZER, seed=0)
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+def test_the_network_gives_pictures_of_the_sources_shape(pipeline: SmallDiffusionPipeline) -> None:
+    words = TOKENIZER([sample.prompt for sample in SAMPLES], padding=True, return_tensors="pt")
+    source = training.pixels([sample.source for sample in SAMPLES])
+    with torch.no_grad():
+        reading = pipeline.network.read(words.input_ids, words.attention_mask)
+        clean = pipeline.network(torch.randn(source.shape), source, torch.rand(len(source)), reading)
+    assert clean.shape == source.shape == (4, 3, 96, 96)
+
+
+def test_padding_changes_nothing(pipeline: SmallDiffusionPipeline) -> None:
+    short, long = sorted((sample.prompt for sample in SAMPLES), key=len)[:: len(SAMPLES) - 1]
+    source = training.pixels([SAMPLES[0].source])
+    noise, sigma = torch.randn(source.shape), torch.ones(1)
+    drawn = []
+    with torch.no_grad():
+        for texts in ([short], [short, long]):
+            words = TOKENIZER(texts, padding=True, return_tensors="pt")
+            reading = pipeline.network.read(words.input_ids, words.attention_mask)
+            size = (len(texts), -1, -1, -1)
+            clean = pipeline.network(
+                noise.expand(size), source.expand(size), sigma.expand(len(texts)), reading
+            )
+            drawn.append(clean[0])
+    torch.testing.assert_close(*drawn, atol=1e-5, rtol=0)
+
+
+def test_saved_and_loaded_again_it_gives_equal_pixels(
+    pipeline: SmallDiffusionPipeline, tmp_path: Path
+) -> None:
+    before = edit(pipeline)
+    pipeline.save_pretrained(tmp_path)
+    assert (tmp_path / "network" / "diffusion_pytorch_model.safetensors").is_file()
+    index = json.loads((tmp_path / "model_index.json").read_text())
+    assert index["scheduler"] == ["diffusers", "FlowMatchEulerDiscreteScheduler"]
+    np.testing.assert_array_equal(edit(load(tmp_path)), before)
+
+
+def test_the_last_step_ends_on_the_networks_own_picture(pipeline: SmallDiffusionPipeline) -> None:
+    source = training.pixels([SAMPLES[0].source])
+    noise = torch.randn(source.shape, generator=torch.Generator().manual_seed(5))
+    words = TOKENIZER([SAMPLES[0].prompt], return_tensors="pt")
+    with torch.no_grad():
+        reading = pipeline.network.read(words.input_ids, words.attention_mask)
+        clean = pipeline.network(noise, source, torch.ones(1), reading)
+    image = pipeline(
+        Image.fromarray(SAMPLES[0].source),
+        SAMPLES[0].prompt,
+        num_inference_steps=1,
+        generator=torch.Generator().manual_seed(5),
+        output_type="pt",
+    ).images
+    torch.testing.assert_close(image, (clean / 2 + 0.5).clamp(0, 1), atol=1e-5, rtol=0)
+
+
+def test_many_at_once_are_about_what_each_is_alone(pipeline: SmallDiffusionPipeline) -> None:
+    together = edit(pipeline, seed=7, count=2)
+    assert np.abs(together[0].astype(int) - edit(pipeline, seed=7)[0]).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("images", "prompts", "match"),
+    [
+        ([Image.new("RGB", (64, 96))], ["paint it"], "96 x 96"),
+        ([Image.new("RGB", (96, 96))], ["paint it", "erase it"], "as many prompts"),
+    ],
+)
+def test_what_it_cannot_edit_is_refused(
+    pipeline: SmallDiffusionPipeline, images: list[Image.Image], prompts: list[str], match: str
+) -> None:
+    with pytest.raises(ValueError, match=match):
+        pipeline(images, prompts)
+
+
+def test_words_count_and_their_case_and_marks_do_not() -> None:
+    assert (
+        TOKENIZER("Paint the CENTER star, blue!").input_ids
+        == TOKENIZER("paint the centre star blue").input_ids
+    )
+    assert TOKENIZER("paint it blue").input_ids != TOKENIZER("paint it red").input_ids
+    assert len(TOKENIZER("").input_ids) == 1
+    assert len(TOKENIZER("very " * 500, truncation=True).input_ids) == MAX_TOKENS
+
+
+def test_an_untrained_network_repeats_itself_and_leaves_torchs_chance_alone() -> None:
+    torch.manual_seed(1)
+    expected = torch.rand(1)
+    torch.manual_seed(1)
+    one, two = (build(TOKENIZER, seed=4).network.state_dict() for _ in range(2))
+    assert torch.equal(torch.rand(1), expected)
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_training_lowers_the_loss(pipeline: SmallDiffusionPipeline) -> None:
+    rows: list[dict[str, float]] = []
+    config = training.TrainConfig(steps=20, batch_size=4, warmup_steps=5, log_every=5)
+    log = training.train(pipeline, editing.editing(0), config, rows.append)
+    assert log.steps == len(rows) == 20
+    assert log.rows[-1]["loss"] < 0.8 * log.rows[0]["loss"]
+    assert log.rows[-1]["cell_loss"] < log.rows[0]["cell_loss"]
+    assert not pipeline.network.training
+
+
+def test_equal_seeds_give_equal_training() -> None:
+    losses = []
+    for _ in range(2):
+        rows: list[dict[str, float]] = []
+        config = training.TrainConfig(steps=3, batch_size=2)
+        training.train(build(TOKENIZER, seed=0), editing.editing(0), config, rows.append)
+        losses.append([row["loss"] for row in rows])
+    assert losses[0] == losses[1]
+
+
+def test_noise_levels_are_the_schedulers(pipeline: SmallDiffusionPipeline) -> None:
+    scheduler = pipeline.scheduler
+    shares = np.linspace(1, 0.25, 4)
+    scheduler.set_timesteps(sigmas=shares)
+    ours = training.shifted(torch.tensor(shares), scheduler.config.shift)
+    torch.testing.assert_close(ours.float(), scheduler.sigmas[:-1], atol=1e-6, rtol=0)
+
+
+def test_changed_pixels_count_more() -> None:
+    source = torch.zeros(1, 3, 4, 4)
+    target = source.clone()
+    target[..., 0, 0] = 1.0
+    off = target.clone()
+    off[..., 0, 0] += 0.5  # the edited pixel
+    inside = training.edit_loss(off, source, target, 8.0)
+    off = target.clone()
+    off[..., 3, 3] += 0.5  # one to keep
+    assert inside == pytest.approx(9 * training.edit_loss(off, source, target, 8.0))

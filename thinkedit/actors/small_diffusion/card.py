@@ -1,0 +1,116 @@
+"""The model card of a trained editor, and its contact sheet."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from thinkedit.actors.small_diffusion.figures import Edit, Figures, by
+from thinkedit.actors.small_diffusion.network import SIDE
+from thinkedit.actors.small_diffusion.pipeline import STEPS, SmallDiffusionPipeline
+from thinkedit.actors.small_diffusion.training import TrainConfig, TrainLog
+
+SHEET = "contact_sheet.png"
+
+_COLUMNS, _ROWS = 4, 5
+_GAP, _LINE, _LINES, _CHARACTERS = 10, 11, 3, 36
+_INK, _GOOD, _BAD = (60, 60, 60), (30, 130, 60), (190, 50, 40)
+
+
+def write_card(
+    out: Path,
+    pipeline: SmallDiffusionPipeline,
+    config: TrainConfig,
+    log: TrainLog,
+    command: str,
+    *,
+    asked: Sequence[Edit],
+    placed: Sequence[Edit],
+    edit_s: float,
+) -> None:
+    """README.md and the contact sheet in the saved folder: what the editor is, and how well it edits.
+
+    Args:
+        asked: edits by the tasks' own instructions.
+        placed: edits of the same tasks, their objects named with their places.
+        edit_s: seconds an edit took.
+    """
+    contact_sheet(asked).save(out / SHEET, optimize=True)
+    parameters = sum(parameter.numel() for parameter in pipeline.network.parameters())
+    lines = [
+        "---",
+        "license: apache-2.0",
+        "library_name: diffusers",
+        "pipeline_tag: image-to-image",
+        "---",
+        "# thinkedit small diffusion editor",
+        "",
+        "Edits 96 x 96 pictures of thinkedit's world as told. It learned from exact edits only, so its",
+        "faults are its own: soft edges, ghosts, an edit of the wrong object, a misread phrase.",
+        "",
+        f"- made by `{command}`",
+        f"- parameters: {parameters:,}; trained in float32, stored in float16",
+        f"- sampler: flow matching, {STEPS} Euler steps, noise levels shifted by "
+        f"{pipeline.scheduler.config.shift:g}; {1000 * edit_s:.0f} ms an edit on one core",
+        f"- training: {log.steps} steps of {config.batch_size} samples in {log.seconds:.0f} s,"
+        f" seed {config.seed}; scenes of the splits sft and train",
+        "",
+        f"Edits of {len(asked)} tasks of the split test, by the world's exact judge; O is the root of",
+        "semantic times quality.",
+        "",
+        *_table("the task's own instruction", by("asked", asked), Figures.of(asked)),
+        "",
+        *_table("the task's own instruction", by("operation", asked), Figures.of(asked)),
+        "",
+        *_table("named, with its place, and a keep clause", by("operation", placed), Figures.of(placed)),
+        "",
+        "Source and edit, side by side; below, the task's own instruction and the semantic and quality",
+        "scores:",
+        "",
+        f"![Contact sheet]({SHEET})",
+        "",
+        "| step | seconds | loss | cell loss (nats) |",
+        "|---|---|---|---|",
+        *(
+            f"| {row['step']:.0f} | {row['seconds']:.0f} | {row['loss']:.4f} | {row['cell_loss']:.4f} |"
+            for row in log.rows
+        ),
+        "",
+    ]
+    (out / "README.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+def contact_sheet(edits: Sequence[Edit]) -> Image.Image:
+    """The first edits beside their sources, with prompt and scores below."""
+    width, height = 2 * SIDE + _GAP, SIDE + _LINES * _LINE + _GAP
+    sheet = Image.new("RGB", (_COLUMNS * width + _GAP, _ROWS * height + _GAP), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(10)
+    for k, edit in enumerate(edits[: _COLUMNS * _ROWS]):
+        x, y = _GAP + k % _COLUMNS * width, _GAP + k // _COLUMNS * height
+        sheet.paste(Image.fromarray(edit.trial.source), (x, y))
+        sheet.paste(Image.fromarray(edit.edited), (x + SIDE, y))
+        scores = edit.verdict.scores
+        told = textwrap.wrap(edit.trial.prompt, _CHARACTERS)[: _LINES - 1]
+        draw.text((x, y + SIDE + 1), "\n".join(told), _INK, font, spacing=1)
+        draw.text(
+            (x, y + SIDE + 1 + _LINE * len(told)),
+            f"{scores.semantic:.0f} / {scores.quality:.0f}",
+            _GOOD if edit.perfect else _BAD,
+            font,
+        )
+    return sheet
+
+
+def _table(title: str, groups: dict[str, Figures], whole: Figures) -> list[str]:
+    return [
+        f"| {title} | tasks | done | perfect | semantic | quality | O |",
+        "|---|---|---|---|---|---|---|",
+        *(
+            f"| {name.replace('_', ' ')} | {f.count} | {f.done:.3f} | {f.perfect:.3f} | {f.semantic:.2f} "
+            f"| {f.quality:.2f} | {f.overall:.2f} |"
+            for name, f in {**groups, "all": whole}.items()
+        ),
+    ]
