@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from itertools import count
+from typing import Literal, get_args
 
 from thinkedit.actors.small_diffusion.samples import EMPTY, EditSample, Trial
 from thinkedit.data.looking import LEARNED_SPLITS
@@ -26,8 +27,10 @@ from thinkedit.envs.world.sprites import read_scene, render
 from thinkedit.envs.world.tasks import WorldTasks, WorldTasksConfig, split_of
 from thinkedit.types import Task
 
-PLACED = "named, with its place"
-"""How an expert points at an object: "the red star at top-left". The other ways are the tasks' own."""
+Wording = Literal["as given", "named", "placed", "placed, keep"]
+WORDINGS: tuple[Wording, ...] = get_args(Wording)
+"""What an editor is told of a task: the task's own instruction; the object by colour and shape; by colour,
+shape and place; the same with a keep clause."""
 
 
 def editing(seed: int, start: int = 0) -> Iterator[EditSample]:
@@ -58,34 +61,33 @@ def _sample(tasks: WorldTasks, expert: NaiveExpert, rng: random.Random) -> EditS
             )
 
 
-def trials(number: int, *, split: str = "test", placed: bool) -> list[Trial]:
-    """The first `number` held-out tasks, asked as they are or as an expert would.
-
-    Args:
-        placed: name the target by colour, shape and place, with a random verb and a keep clause.
-    """
+def trials(number: int, wording: Wording, *, split: str = "test") -> list[Trial]:
+    """The first `number` held-out tasks in a wording; verbs and keep clauses are drawn evenly."""
     rng = random.Random(f"editing/trials/{split}")
     tasks = WorldTasks()
     found = []
     for index in range(number):
         task = tasks.task(split, index)
-        asked = "no reference" if task.task_type == "add" else str(task.reference["kind"])
-        prompt = task.instruction
-        if placed:
-            _, goal = _goal(task, rng)
-            reference = refer(goal.target, place=True) if goal.target else ""
-            verb, clause = rng.choice(VERBS[goal.operation]), rng.choice(KEEP_CLAUSES)
-            prompt, asked = f"{phrase(goal, verb, reference)}, {clause}", PLACED
         found.append(
             Trial(
                 source=task.source,
                 instruction=task.instruction,
-                prompt=prompt,
+                prompt=_worded(task, wording, rng),
                 operation=task.task_type,
-                asked=asked,
+                reference="none" if task.task_type == "add" else str(task.reference["kind"]),
             )
         )
     return found
+
+
+def _worded(task: Task, wording: Wording, rng: random.Random) -> str:
+    _, goal = _goal(task, rng)
+    verb, clause = rng.choice(VERBS[goal.operation]), rng.choice(KEEP_CLAUSES)
+    if wording == "as given":
+        return task.instruction
+    reference = refer(goal.target, place=wording != "named") if goal.target else ""
+    prompt = phrase(goal, verb, reference)
+    return f"{prompt}, {clause}" if wording == "placed, keep" else prompt
 
 
 def vocabulary() -> Iterator[str]:

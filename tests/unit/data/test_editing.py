@@ -62,25 +62,35 @@ def test_equal_seeds_give_equal_samples() -> None:
     assert [sample.prompt for sample in other] != [sample.prompt for sample in again]
 
 
-@pytest.mark.parametrize("placed", [False, True])
-def test_trials_are_held_out_and_can_be_judged(placed: bool) -> None:
-    for trial in editing.trials(40, placed=placed):
+def test_a_stream_can_be_taken_up_in_the_middle() -> None:
+    later = list(itertools.islice(editing.editing(0, 20), 5))
+    assert [sample.prompt for sample in later] == [sample.prompt for sample in SAMPLES[20:25]]
+    assert all(np.array_equal(a.target, b.target) for a, b in zip(later, SAMPLES[20:25], strict=True))
+
+
+@pytest.mark.parametrize("wording", editing.WORDINGS)
+def test_trials_are_held_out_and_can_be_judged(wording: editing.Wording) -> None:
+    for trial in editing.trials(40, wording):
         scene = read_scene(trial.source).scene
         assert split_of(scene) == "test"
         WorldJudge().judge(trial.source, trial.source, trial.instruction)  # raises where it can't
-        if not placed:
-            assert trial.prompt == trial.instruction
 
 
-def test_a_placed_trial_names_a_right_target_and_its_place() -> None:
-    for trial in editing.trials(40, placed=True):
-        scene = read_scene(trial.source).scene
-        asked, meant = find_instruction(trial.instruction), find_instruction(trial.prompt)
+def test_wordings_ask_for_the_same_edits_and_say_what_they_promise() -> None:
+    for given, named, placed, kept in zip(
+        *(editing.trials(40, wording) for wording in editing.WORDINGS), strict=True
+    ):
+        scene = read_scene(given.source).scene
+        asked, meant = find_instruction(given.instruction), find_instruction(placed.prompt)
+        assert given.prompt == given.instruction
         assert asked is not None
         assert meant is not None
         (goal,) = meant.goals(scene)
         assert goal in asked.goals(scene)
-        assert goal.target is None or refer(goal.target, place=True) in trial.prompt
+        if goal.target:
+            assert refer(goal.target) in named.prompt
+            assert refer(goal.target, place=True) in placed.prompt
+        assert kept.prompt.removeprefix(placed.prompt).removeprefix(", ") in KEEP_CLAUSES
 
 
 def test_the_vocabulary_has_every_word_and_no_prompt_is_cut() -> None:

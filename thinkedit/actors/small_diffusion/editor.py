@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from thinkedit.envs.editors.base import Editor
+from thinkedit.envs.world.sprites import SIDE
 from thinkedit.errors import ConfigError, EditorError
 from thinkedit.types import RGB
 
@@ -25,7 +26,11 @@ SHIPPED = Path(__file__).parent / "weights"
 """A folder of diffusers with the pipeline that comes with thinkedit (see its README.md)."""
 
 _WEIGHTS = Path("network", "diffusion_pytorch_model.safetensors")
-_SIDE = 96
+_SETTINGS = (
+    Path("network", "config.json"),
+    Path("scheduler", "scheduler_config.json"),
+    Path("tokenizer", "tokenizer.json"),
+)
 
 
 @dataclass
@@ -69,11 +74,14 @@ class SmallDiffusionEditor(Editor):
 
     @cached_property
     def _digest(self) -> str:
-        return hashlib.sha256((self._folder / _WEIGHTS).read_bytes()).hexdigest()[:16]
+        digest = hashlib.sha256()
+        for part in (_WEIGHTS, *_SETTINGS):
+            digest.update((self._folder / part).read_bytes())
+        return digest.hexdigest()[:16]
 
     def settings(self) -> Mapping[str, Any]:
-        """Steps and a digest of the weights; where they lie changes no pixel."""
-        return {"steps": self._config.steps, "weights": self._digest}
+        """Steps and a digest of the saved pipeline; where it lies changes no pixel."""
+        return {"steps": self._config.steps, "pipeline": self._digest}
 
     def edit(self, source: RGB, prompt: str, *, seed: int) -> RGB:
         """See `Editor.edit`.
@@ -81,9 +89,9 @@ class SmallDiffusionEditor(Editor):
         Raises:
             EditorError: the source is not 96 x 96.
         """
-        if source.shape != (_SIDE, _SIDE, 3):
+        if source.shape != (SIDE, SIDE, 3):
             raise EditorError(
-                f"the small diffusion editor edits pictures of {_SIDE} x {_SIDE} only, got "
+                f"the small diffusion editor edits pictures of {SIDE} x {SIDE} only, got "
                 f"{source.shape[1]} x {source.shape[0]}"
             )
         import torch

@@ -13,8 +13,6 @@ from torch import Tensor, nn
 
 from thinkedit.actors.small_diffusion.tokenizer import MAX_TOKENS
 
-SIDE = 96
-"""Pixels a side of every picture."""
 PATCH = 4
 """Pixels a side of what the outermost convolutions see as one."""
 COARSE = 6

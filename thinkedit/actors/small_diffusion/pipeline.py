@@ -12,11 +12,14 @@ import torch
 from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler
 from diffusers.image_processor import VaeImageProcessor
 from diffusers.pipelines.pipeline_utils import ImagePipelineOutput
+from diffusers.utils import logging
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
+from torch import nn
 from transformers import PreTrainedTokenizerFast
 
-from thinkedit.actors.small_diffusion.network import SIDE, EditNetwork
+from thinkedit.actors.small_diffusion.network import EditNetwork
+from thinkedit.envs.world.sprites import SIDE
 
 STEPS = 4
 
@@ -96,8 +99,21 @@ def build(tokenizer: PreTrainedTokenizerFast, *, seed: int, shift: float = 12.0)
     return SmallDiffusionPipeline(tokenizer, network.eval(), FlowMatchEulerDiscreteScheduler(shift=shift))
 
 
+def save(pipeline: SmallDiffusionPipeline, folder: Path) -> None:
+    """Writes the pipeline with its weights in float16, to which it is turned."""
+    nn.Module.half(pipeline.network)  # diffusers' own warns of modules to keep in float32, even of none
+    pipeline.save_pretrained(folder)
+
+
 def load(folder: Path) -> SmallDiffusionPipeline:
     """A saved pipeline in float32, whatever the precision of its weights on disk."""
-    pipeline: SmallDiffusionPipeline = SmallDiffusionPipeline.from_pretrained(folder).to(torch.float32)
-    pipeline.set_progress_bar_config(disable=True)
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # three small files
+    try:
+        pipeline: SmallDiffusionPipeline = SmallDiffusionPipeline.from_pretrained(
+            folder, local_files_only=True
+        )
+    finally:
+        if shown:
+            logging.enable_progress_bar()
     return pipeline

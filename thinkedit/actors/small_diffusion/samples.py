@@ -31,11 +31,11 @@ class Trial:
 
     source: uint8 (96, 96, 3).
     prompt: what the editor is told; instruction: what the judge grades against.
-    asked: in which way the prompt points at its object, the row of the table it counts for.
+    operation, reference: of the instruction, for tables.
     """
 
     source: RGB
     instruction: str
     prompt: str
     operation: str
-    asked: str
+    reference: str

@@ -75,7 +75,9 @@ class Training:
         self._shift: float = pipeline.scheduler.config.shift
         self._config = config
         self._chance = torch.Generator().manual_seed(config.seed)
-        self._cells = CellLoss(self._network.config.width, self._chance)
+        with torch.random.fork_rng(devices=()):
+            torch.manual_seed(config.seed)
+            self._cells = CellLoss(self._network.config.width)
         self._optimisers = _optimisers(self._network, self._cells, config.lr)
         self._recent: list[dict[str, float]] = []
         self.log = TrainLog()
@@ -213,11 +215,9 @@ class CellLoss(nn.Module):
     Without it the network learns where to draw long before it learns what.
     """
 
-    def __init__(self, width: int, chance: torch.Generator) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.head = nn.utils.skip_init(nn.Linear, width, 1 + sum(_LOOKS))
-        nn.init.normal_(self.head.weight, std=width**-0.5, generator=chance)
-        nn.init.zeros_(self.head.bias)
+        self.head = nn.Linear(width, 1 + sum(_LOOKS))
         self._plan = torch.empty(0)
 
     @contextlib.contextmanager

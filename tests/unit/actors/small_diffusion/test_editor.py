@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from thinkedit import plugins
 from thinkedit.actors.small_diffusion.card import contact_sheet
 from thinkedit.actors.small_diffusion.editor import SHIPPED, SmallDiffusionConfig, SmallDiffusionEditor
-from thinkedit.actors.small_diffusion.figures import Edit, Figures, by, make_edits
+from thinkedit.actors.small_diffusion.figures import Edit, Figures, by, make_edits, swayed
 from thinkedit.data import editing
 from thinkedit.envs.editors.base import Editor
 from thinkedit.errors import ConfigError, EditorError
@@ -23,12 +24,12 @@ class TestSmallDiffusionEditor(EditorContract):
         return SmallDiffusionEditor()
 
     def source(self) -> RGB:
-        return editing.trials(1, placed=True)[0].source
+        return editing.trials(1, "placed, keep")[0].source
 
 
 @pytest.fixture(scope="module")
 def edits() -> list[Edit]:
-    return make_edits(SmallDiffusionEditor(), editing.trials(30, placed=True))
+    return make_edits(SmallDiffusionEditor(), editing.trials(30, "placed, keep"))
 
 
 def test_the_shipped_weights_do_what_is_named_and_placed(edits: list[Edit]) -> None:
@@ -52,10 +53,26 @@ def test_the_contact_sheet_shows_sources_and_edits(edits: list[Edit]) -> None:
 
 def test_seeds_and_words_change_the_edit() -> None:
     editor = SmallDiffusionEditor()
-    trial = editing.trials(1, placed=True)[0]
+    trial = editing.trials(1, "placed, keep")[0]
     first = editor.edit(trial.source, trial.prompt, seed=0)
     assert not np.array_equal(first, editor.edit(trial.source, trial.prompt, seed=1))
     assert not np.array_equal(first, editor.edit(trial.source, "erase it", seed=0))
+
+
+def test_seeds_sway_what_an_ambiguous_instruction_comes_to() -> None:
+    trials = [trial for trial in editing.trials(150, "as given") if trial.reference == "ambiguous"]
+    some, others = (make_edits(SmallDiffusionEditor(), trials, first_seed=seed) for seed in (0, 1000))
+    assert swayed(some, some) == 0
+    assert swayed(some, others) > 0
+
+
+def test_it_does_better_told_by_name_and_place_than_by_the_tasks_own_words() -> None:
+    editor = SmallDiffusionEditor()
+    given, placed = (
+        Figures.of(make_edits(editor, editing.trials(60, wording))) for wording in ("as given", "placed")
+    )
+    assert placed.done > given.done
+    assert placed.overall > given.overall
 
 
 def test_another_size_is_refused() -> None:
@@ -70,17 +87,15 @@ def test_no_steps_and_no_weights_are_refused(tmp_path: Path) -> None:
         SmallDiffusionEditor(SmallDiffusionConfig(path=str(tmp_path)))
 
 
-def test_settings_tell_weights_and_steps_apart_and_not_places(tmp_path: Path) -> None:
-    network = tmp_path / "network"
-    network.mkdir()
-    weights = network / "diffusion_pytorch_model.safetensors"
-    weights.write_bytes((SHIPPED / "network" / weights.name).read_bytes())
-    copied = SmallDiffusionEditor(SmallDiffusionConfig(path=str(tmp_path))).settings()
+def test_settings_tell_pipelines_and_steps_apart_and_not_places(tmp_path: Path) -> None:
     shipped = SmallDiffusionEditor().settings()
-    assert copied == shipped
-    weights.write_bytes(b"other")
-    assert SmallDiffusionEditor(SmallDiffusionConfig(path=str(tmp_path))).settings() != shipped
     assert SmallDiffusionEditor(SmallDiffusionConfig(steps=2)).settings() != shipped
+    for part in ("network/diffusion_pytorch_model.safetensors", "scheduler/scheduler_config.json"):
+        copy = tmp_path / part.replace("/", "-")
+        shutil.copytree(SHIPPED, copy)
+        assert SmallDiffusionEditor(SmallDiffusionConfig(path=str(copy))).settings() == shipped
+        (copy / part).write_bytes(b"other")
+        assert SmallDiffusionEditor(SmallDiffusionConfig(path=str(copy))).settings() != shipped
 
 
 def test_one_line_of_configuration_chooses_it() -> None:

@@ -10,11 +10,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
+from torch import nn
 
 from thinkedit.actors.small_diffusion import training
-from thinkedit.actors.small_diffusion.pipeline import SmallDiffusionPipeline, build, load
+from thinkedit.actors.small_diffusion.muon import Muon
+from thinkedit.actors.small_diffusion.pipeline import SmallDiffusionPipeline, build, load, save
 from thinkedit.actors.small_diffusion.tokenizer import MAX_TOKENS, build_tokenizer
 from thinkedit.data import editing
+from thinkedit.errors import ConfigError
 
 TOKENIZER = build_tokenizer(editing.vocabulary())
 SAMPLES = list(itertools.islice(editing.editing(3), 4))
@@ -29,9 +33,7 @@ def edit(pipeline: SmallDiffusionPipeline, seed: int = 0, count: int = 1) -> np.
 
 @pytest.fixture
 def pipeline() -> SmallDiffusionPipeline:
-    made = build(TOKENIZER, seed=0)
-    made.set_progress_bar_config(disable=True)
-    return made
+    return build(TOKENIZER, seed=0)
 
 
 def test_the_network_gives_pictures_of_the_sources_shape(pipeline: SmallDiffusionPipeline) -> None:
@@ -69,6 +71,18 @@ def test_saved_and_loaded_again_it_gives_equal_pixels(
     index = json.loads((tmp_path / "model_index.json").read_text())
     assert index["scheduler"] == ["diffusers", "FlowMatchEulerDiscreteScheduler"]
     np.testing.assert_array_equal(edit(load(tmp_path)), before)
+
+
+def test_it_is_stored_in_half_precision_and_used_in_full(
+    pipeline: SmallDiffusionPipeline, tmp_path: Path
+) -> None:
+    before = edit(pipeline).astype(int)
+    save(pipeline, tmp_path)
+    weights = load_file(tmp_path / "network" / "diffusion_pytorch_model.safetensors")
+    assert {weight.dtype for weight in weights.values()} == {torch.float16}
+    loaded = load(tmp_path)
+    assert loaded.network.dtype == torch.float32
+    assert np.abs(edit(loaded) - before).mean() < 2
 
 
 def test_the_last_step_ends_on_the_networks_own_picture(pipeline: SmallDiffusionPipeline) -> None:
@@ -126,24 +140,70 @@ def test_an_untrained_network_repeats_itself_and_leaves_torchs_chance_alone() ->
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
-def test_training_lowers_the_loss(pipeline: SmallDiffusionPipeline) -> None:
+def trained(config: training.TrainConfig, seed: int = 0) -> tuple[training.Training, list[dict[str, float]]]:
     rows: list[dict[str, float]] = []
+    teacher = training.Training(build(TOKENIZER, seed=seed), config)
+    teacher.run(editing.editing(0), rows.append)
+    return teacher, rows
+
+
+def test_training_lowers_the_loss(pipeline: SmallDiffusionPipeline) -> None:
     config = training.TrainConfig(steps=20, batch_size=4, warmup_steps=5, log_every=5)
-    log = training.train(pipeline, editing.editing(0), config, rows.append)
-    assert log.steps == len(rows) == 20
-    assert log.rows[-1]["loss"] < 0.8 * log.rows[0]["loss"]
-    assert log.rows[-1]["cell_loss"] < log.rows[0]["cell_loss"]
-    assert not pipeline.network.training
+    teacher, rows = trained(config)
+    assert teacher.log.steps == len(rows) == 20
+    assert teacher.log.rows[-1]["loss"] < 0.8 * teacher.log.rows[0]["loss"]
+    assert teacher.log.rows[-1]["cell_loss"] < teacher.log.rows[0]["cell_loss"]
+
+
+def losses(rows: list[dict[str, float]]) -> list[tuple[float, float]]:
+    return [(row["loss"], row["cell_loss"]) for row in rows]
 
 
 def test_equal_seeds_give_equal_training() -> None:
-    losses = []
-    for _ in range(2):
-        rows: list[dict[str, float]] = []
-        config = training.TrainConfig(steps=3, batch_size=2)
-        training.train(build(TOKENIZER, seed=0), editing.editing(0), config, rows.append)
-        losses.append([row["loss"] for row in rows])
-    assert losses[0] == losses[1]
+    one, two = (losses(trained(training.TrainConfig(steps=3, batch_size=2))[1]) for _ in range(2))
+    assert one == two
+    assert losses(trained(training.TrainConfig(steps=3, batch_size=2, seed=1))[1]) != one
+
+
+def test_a_stopped_training_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
+    config = training.TrainConfig(steps=6, batch_size=2, log_every=4)
+    whole, rows = trained(config)
+    first = training.Training(build(TOKENIZER, seed=0), config)
+
+    def stop(row: dict[str, float]) -> None:
+        if row["step"] == 3:
+            first.save(tmp_path / "training.pt")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        first.run(editing.editing(0), stop)
+    pipeline, rest = build(TOKENIZER, seed=5), []
+    second = training.Training(pipeline, config)
+    second.resume(tmp_path / "training.pt")
+    second.run(editing.editing(0, 3 * config.batch_size), rest.append)
+    assert losses(rest) == losses(rows[3:])
+    assert losses(second.log.rows) == losses(whole.log.rows)
+    assert not pipeline.network.training
+
+
+def test_a_training_is_not_resumed_under_other_settings(tmp_path: Path) -> None:
+    teacher, _ = trained(training.TrainConfig(steps=1, batch_size=2))
+    teacher.save(tmp_path / "training.pt")
+    other = training.Training(build(TOKENIZER, seed=0), training.TrainConfig(steps=1, batch_size=3))
+    with pytest.raises(ConfigError, match="batch_size=2, not 3"):
+        other.resume(tmp_path / "training.pt")
+
+
+def test_muon_steps_along_nearly_orthogonal_matrices() -> None:
+    for shape in ((24, 40), (40, 24), (8, 3, 3, 3)):
+        weight = nn.Parameter(torch.zeros(shape))
+        weight.grad = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        Muon([weight], lr=1.0).step()
+        matrix = -weight.detach().flatten(1)
+        values = torch.linalg.svdvals(matrix) / (0.2 * max(matrix.shape) ** 0.5)
+        assert values.min() > 0.6
+        assert values.max() < 1.3
+        assert (matrix * weight.grad.flatten(1)).sum() > 0
 
 
 def test_noise_levels_are_the_schedulers(pipeline: SmallDiffusionPipeline) -> None:
