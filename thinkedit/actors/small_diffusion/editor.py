@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -45,8 +46,8 @@ class SmallDiffusionEditor(Editor):
     """Edits the world's pictures by a network whose faults nobody wrote down.
 
     Pictures must be 96 x 96, since it has seen no others; what they show is free. Edits run on the
-    CPU in float32, one picture at a time, so equal seeds give equal pixels. diffusers and the
-    weights are loaded with the first edit.
+    CPU in float32, one picture at a time and on one thread, so equal seeds give equal pixels.
+    diffusers and the weights are loaded with the first edit.
     """
 
     Config: ClassVar[type[SmallDiffusionConfig]] = SmallDiffusionConfig
@@ -96,12 +97,14 @@ class SmallDiffusionEditor(Editor):
             )
         import torch
 
-        edited = self._loaded()(
-            Image.fromarray(source),
-            prompt.encode("utf-8", "replace").decode(),  # the tokenizer takes no lone surrogates
-            num_inference_steps=self._config.steps,
-            generator=torch.Generator().manual_seed(seed),
-        )
+        pipeline = self._loaded()
+        with _one_thread():
+            edited = pipeline(
+                Image.fromarray(source),
+                prompt.encode("utf-8", "replace").decode(),  # the tokenizer takes no lone surrogates
+                num_inference_steps=self._config.steps,
+                generator=torch.Generator().manual_seed(seed),
+            )
         return np.array(edited.images[0])
 
     def _loaded(self) -> SmallDiffusionPipeline:
@@ -114,3 +117,24 @@ class SmallDiffusionEditor(Editor):
 
     def close(self) -> None:
         self._pipeline = None
+
+
+_turn = threading.Lock()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Torch keeps to one thread within, and one caller at a time is within.
+
+    Two threads gain nothing on so small a network, and where the cores are busy they wait for each other
+    at a hundred times the cost. torch's setting is the process's, hence the turns.
+    """
+    import torch
+
+    with _turn:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from thinkedit import plugins
 from thinkedit.actors.small_diffusion.card import contact_sheet
@@ -73,6 +74,19 @@ def test_it_does_better_told_by_name_and_place_than_by_the_tasks_own_words() -> 
     )
     assert placed.done > given.done
     assert placed.overall > given.overall
+
+
+def test_an_edit_takes_one_thread_and_leaves_torchs_setting_alone() -> None:
+    editor = SmallDiffusionEditor()
+    before, seen = torch.get_num_threads(), []
+    editor._loaded().network.register_forward_hook(lambda *_: seen.append(torch.get_num_threads()))
+    torch.set_num_threads(2)
+    try:
+        editor.edit(editing.trials(1, "as given")[0].source, "paint it", seed=0)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert set(seen) == {1}
 
 
 def test_another_size_is_refused() -> None:
