@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+import numpy as np
+from PIL import Image
 
 from thinkedit.actors.small_diffusion.figures import Edit, Figures, by, swayed
 from thinkedit.actors.small_diffusion.pipeline import STEPS, SmallDiffusionPipeline
 from thinkedit.actors.small_diffusion.training import TrainConfig, TrainLog
+from thinkedit.envs.render import Tile, draw_tiles
 from thinkedit.envs.world.sprites import NOISY_RESIDUAL, SIDE
 
 SHEET = "contact_sheet.png"
 
-_COLUMNS, _ROWS = 4, 5
-_GAP, _LINE, _LINES, _CHARACTERS = 10, 11, 3, 36
-_INK, _GOOD, _BAD = (60, 60, 60), (30, 130, 60), (190, 50, 40)
+_SHOWN = 20
 _LOG_ROWS = 20
 
 
@@ -81,8 +80,8 @@ def write_card(
         f"drawing), {whole.residual:.2f} is the mean difference from the drawing read (0 to 255; from",
         f"{NOISY_RESIDUAL:g} on a picture counts as noisy), and noisy are {whole.noisy:.3f}.",
         "",
-        f"The first {_COLUMNS * _ROWS} tasks, source and edit side by side; below, the task's own",
-        "instruction and the semantic and quality scores:",
+        f"The first {_SHOWN} tasks, told as given: source and edit side by side; perfect ones",
+        "are framed.",
         "",
         f"![Contact sheet]({SHEET})",
         "",
@@ -98,24 +97,17 @@ def write_card(
 
 
 def contact_sheet(edits: Sequence[Edit]) -> Image.Image:
-    """The first edits beside their sources, with prompt and scores below."""
-    width, height = 2 * SIDE + _GAP, SIDE + _LINES * _LINE + _GAP
-    sheet = Image.new("RGB", (_COLUMNS * width + _GAP, _ROWS * height + _GAP), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(10)
-    for k, edit in enumerate(edits[: _COLUMNS * _ROWS]):
-        x, y = _GAP + k % _COLUMNS * width, _GAP + k // _COLUMNS * height
-        sheet.paste(Image.fromarray(edit.trial.source), (x, y))
-        sheet.paste(Image.fromarray(edit.edited), (x + SIDE, y))
-        scores = edit.verdict.scores
-        told = textwrap.wrap(edit.trial.prompt, _CHARACTERS)[: _LINES - 1]
-        draw.text((x, y + SIDE + 1), "\n".join(told), _INK, font, spacing=1)
-        draw.text(
-            (x, y + SIDE + 1 + _LINE * len(told)),
-            f"{scores.semantic:.0f} / {scores.quality:.0f}",
-            _GOOD if edit.perfect else _BAD,
-            font,
+    """The first edits beside their sources, marks above and prompts below; perfect ones are framed."""
+    tiles = [
+        Tile(
+            title=f"semantic {edit.verdict.scores.semantic:g}, quality {edit.verdict.scores.quality:g}",
+            image=np.hstack([edit.trial.source, edit.edited]),
+            caption=edit.trial.prompt,
+            marked=edit.perfect,
         )
-    return sheet
+        for edit in edits[:_SHOWN]
+    ]
+    return Image.fromarray(draw_tiles(tiles, box=(2 * SIDE, SIDE), columns=4, lines=2))
 
 
 def _table(title: str, groups: Mapping[str, Figures]) -> list[str]:

@@ -48,8 +48,9 @@ def test_figures_by_operation_add_up(edits: list[Edit]) -> None:
 
 def test_the_contact_sheet_shows_sources_and_edits(edits: list[Edit]) -> None:
     sheet = np.asarray(contact_sheet(edits))
-    np.testing.assert_array_equal(sheet[10:106, 10:106], edits[0].trial.source)
-    np.testing.assert_array_equal(sheet[10:106, 106:202], edits[0].edited)
+    both = np.hstack([edits[0].trial.source, edits[0].edited])
+    windows = np.lib.stride_tricks.sliding_window_view(sheet, both.shape)[:40, :40, 0]
+    assert (windows == both).all(axis=(2, 3, 4)).any()
 
 
 def test_seeds_and_words_change_the_edit() -> None:
