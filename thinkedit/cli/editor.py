@@ -12,7 +12,7 @@ def train_editor(
     out: Annotated[
         Path, typer.Argument(help="Folder to write: a new or empty one, unless --resume is given.")
     ],
-    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 4000,
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 1500,
     minutes: Annotated[float | None, typer.Option(help="Stop after this many minutes.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples a step.")] = 32,
     seed: Annotated[int, typer.Option(help="Of the weights and of the samples.")] = 0,

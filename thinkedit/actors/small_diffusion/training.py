@@ -41,7 +41,7 @@ class TrainConfig:
         part of the saved pipeline.
     """
 
-    steps: int = 4000
+    steps: int = 1500
     minutes: float | None = None
     batch_size: int = 32
     lr: float = 2e-3
