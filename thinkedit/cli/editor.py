@@ -30,7 +30,9 @@ def train_editor(
     if resume and not state.is_file():
         raise typer.BadParameter(f"nothing to resume: there is no {state}")
     if not resume and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise typer.BadParameter(f"{out} exists and is not an empty folder")
+        raise typer.BadParameter(
+            f"{out} exists and is not an empty folder; a stopped training needs --resume"
+        )
     out.mkdir(parents=True, exist_ok=True)
     import time
 
