@@ -99,7 +99,7 @@ class _Cached(Generic[S, V]):
     ) -> None:
         self.name, self.revision = inner.name, inner.revision
         self.inline = inner.inline and directory is None
-        self.inner = inner
+        self._inner = inner
         self._identity = json.dumps([self.name, self.revision, dict(inner.settings())], sort_keys=True)
         disk = None if directory is None else Disk(directory, self._codec.suffix, disk_bytes)
         self._store = SingleFlight(self._codec, disk, memory_bytes)
