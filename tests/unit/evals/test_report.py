@@ -57,7 +57,8 @@ def test_the_page_needs_no_other_file_and_no_network(page: str) -> None:
     parsed = Page(page)
     assert parsed.links
     assert all(link.startswith(("#", "data:image/png;base64,")) for link in parsed.links)
-    assert not re.search(r"@import|url\(|fetch\(|https?://(?!www\.w3\.org/)", page)
+    drawn = re.sub(r"<pre>.*?</pre>", "", page, flags=re.DOTALL)  # the configuration may name addresses
+    assert not re.search(r"@import|url\(|fetch\(|https?://(?!www\.w3\.org/)", drawn)
 
 
 def test_the_page_has_every_arm_with_its_figure(page: str, run: RunFolder) -> None:
