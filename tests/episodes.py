@@ -80,7 +80,7 @@ def play(
     config: Config | None = None,
 ) -> list[Episode]:
     """`count` finished episodes, siblings of `group_size` side by side."""
-    parts = Parts.from_config(config or load_config("demo"))
+    parts = Parts.from_config(config or load_config("demo", ["reward=balanced"]))
     parts = replace(parts, editor=Flaky(parts.editor, failing))
     first = max(step, 0) * count
     starts = [

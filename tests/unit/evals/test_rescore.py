@@ -21,7 +21,7 @@ from thinkedit.types import Episode, Verdict
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> TrajectoryStore:
-    """Played and logged under `balanced`, which is the demo's reward."""
+    """Played and logged under `balanced`."""
     with TrajectoryStore(tmp_path_factory.mktemp("store")) as store:
         for episode in play(48, group_size=4, garbled=0.15, failing=0.1, step=1):
             store.append(episode)
