@@ -132,6 +132,7 @@ class GRPOConfig:
     group_size: int = 8
     lr: float = 2e-6
     warmup_steps: int = 0  # over which the learning rate rises to lr
+    lr_schedule: str = "constant"  # after that: "constant" | "cosine", to 0 at the last step
     weight_decay: float = 0.01
     kl_coef: float = 1e-3  # to the SFT model; 0 leaves the reference model out
     kl_type: str = "low_var_kl"

@@ -213,7 +213,7 @@ def _grpo_settings(config: Config, paths: Paths, task_count: int | None) -> dict
         f"{actor}.optim.lr_warmup_steps": grpo.warmup_steps,
         f"{actor}.optim.weight_decay": grpo.weight_decay,
         f"{actor}.optim.clip_grad": grpo.grad_clip,
-        f"{actor}.optim.lr_scheduler_type": "constant",
+        f"{actor}.optim.lr_scheduler_type": grpo.lr_schedule,
         f"{actor}.grad_clip": grpo.grad_clip,
         f"{actor}.ppo_mini_batch_size": grpo.tasks_per_step // grpo.updates_per_step,
         f"{actor}.ppo_epochs": grpo.epochs_per_batch,

@@ -51,9 +51,10 @@ def test_the_papers_plan_is_checked_by_verl_without_its_model(paper: Config) -> 
     assert figures["max_pixels"] == 1024 * 1024
 
 
-def test_the_learning_rate_warms_up_over_the_steps_asked_for() -> None:
-    config = load_config("demo", ["grpo.warmup_steps=7"])
-    assert grpo(config).actor_rollout_ref.actor.optim.lr_warmup_steps == 7
+def test_the_learning_rate_rises_and_falls_as_asked_for() -> None:
+    config = load_config("demo", ["grpo.warmup_steps=7", "grpo.lr_schedule=cosine"])
+    optim = grpo(config).actor_rollout_ref.actor.optim
+    assert (optim.lr_warmup_steps, optim.lr_scheduler_type) == (7, "cosine")
 
 
 def test_verl_accepts_the_demo(demo: Config) -> None:
