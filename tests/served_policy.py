@@ -20,7 +20,7 @@ from thinkedit.types import Observation, Scores, Task, Verdict
 
 CONFIG = load_config("demo", ["rollout.max_num_seqs=8", "policy.max_reply_tokens=48"])
 PROTOCOL = Protocol(CONFIG.protocol)
-COUNT = 4
+COUNT = 12
 
 
 def task(k: int) -> Task:
