@@ -24,17 +24,20 @@ class Replica:
     def __init__(self, spec: EditorSpec) -> None:
         self._spec = spec
         self._editor: Editor = plugins.build("editors", spec.name, spec.options)
-        # An edit in a thread can't be stopped: it keeps its place until it ends by itself.
+        # An edit in a thread can't be stopped: its slot stays taken until it ends by itself, though Serve
+        # sends the next one as soon as the first is cancelled.
+        self._slots = asyncio.Semaphore(spec.concurrency)
         self._stoppable = type(self._editor).edit_async is not Editor.edit_async
         self._begun: dict[object, float] = {}
         checked_edit(self._editor.edit(PROBE, PROBE_PROMPT, seed=0), PROBE, self._editor.name)
 
     async def edit(self, source: RGB, prompt: str, seed: int) -> Made | ServiceError:
         """The edit, or the typed error in its place."""
-        began = monotonic()
         try:
-            image = checked_edit(await self._edited(source, prompt, seed), source, self._editor.name)
-            return Made(image, monotonic() - began)
+            async with self._slots:
+                began = monotonic()
+                image = checked_edit(await self._edited(source, prompt, seed), source, self._editor.name)
+                return Made(image, monotonic() - began)
         except Exception as error:  # a plug-in may raise anything; it goes out typed
             failure = crossing(error)
             if isinstance(failure, EditorBroke):

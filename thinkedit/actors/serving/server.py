@@ -23,6 +23,7 @@ from thinkedit.actors.serving.address import listen, token_for
 from thinkedit.actors.serving.calls import DEPLOYMENT, ServeCalls
 from thinkedit.actors.serving.front import MAX_BODY_BYTES, build_front
 from thinkedit.actors.serving.replica import Replica
+from thinkedit.actors.serving.routing import LeastBusyRouter
 from thinkedit.actors.serving.service import EditService
 from thinkedit.actors.serving.work import EditorSpec
 from thinkedit.errors import ConfigError, ThinkEditError
@@ -159,8 +160,9 @@ def _deploy(serving: Serving) -> None:
         ray_actor_options={"num_gpus": serving.gpus, "num_cpus": serving.cpus},
         max_ongoing_requests=editor.concurrency,
         max_queued_requests=serving.queue,
-        # How often a full replica is asked again. Serve's half a second is a good part of an edit.
-        request_router_config=RequestRouterConfig(initial_backoff_s=0.01, max_backoff_s=0.1),
+        request_router_config=RequestRouterConfig(
+            request_router_class=LeastBusyRouter, initial_backoff_s=0.01, max_backoff_s=0.1
+        ),
         graceful_shutdown_timeout_s=editor.timeout_s,
         graceful_shutdown_wait_loop_s=0.1,
         max_constructor_retry_count=1,
