@@ -105,9 +105,7 @@ def make_run(
     overrides: tuple[str, ...] = (),
 ) -> RunFolder:
     """A finished run: two experts stand in for the thinker before and after training."""
-    config = load_config(
-        "demo", ["reward=balanced", f"eval.tasks={tasks}", "eval.bootstrap=200", *overrides]
-    )
+    config = load_config("demo", ["reward=balanced", f"eval.tasks={tasks}", "eval.bootstrap=200", *overrides])
     run = RunFolder(root)
     root.mkdir(parents=True)
     save_config(config, root)
