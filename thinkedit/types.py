@@ -109,13 +109,14 @@ class Task:
 class StoredState:
     """A state to start an episode from: the edit that `prompt` gave, with its verdict.
 
+    verdict: None where nobody knows which judge graded the edit; the episode's own then does, at the start.
     With a horizon of one turn this is the one-step regime of the EditThinker paper.
     """
 
     task: Task
     edited: RGB
     prompt: str
-    verdict: Verdict
+    verdict: Verdict | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -22,14 +22,14 @@ from thinkedit.envs.build import Parts
 from thinkedit.envs.editors.procedural import ProceduralEditor
 from thinkedit.envs.world.experts import NaiveExpert
 from thinkedit.envs.world.judge import WorldJudge
-from thinkedit.errors import BudgetExceeded, EditorError, JudgeRefused, ServiceTimeout
+from thinkedit.errors import EditorError, JudgeRefused, JudgeUnreadable, ServiceTimeout
 from thinkedit.evals.stats import mean_interval
 from thinkedit.types import RGB, Episode, Outcome, Scores, Turn, Verdict
 
 pytestmark = pytest.mark.chaos
 
 TASKS = 600
-FAILURES = {Outcome.EDITOR_FAILED, Outcome.JUDGE_FAILED, Outcome.TIMEOUT, Outcome.BUDGET}
+FAILURES = {Outcome.EDITOR_FAILED, Outcome.JUDGE_FAILED, Outcome.TIMEOUT}
 Fault = Callable[[Any], object]
 
 BAD_EDITS: tuple[Fault, ...] = (
@@ -43,7 +43,7 @@ BAD_EDITS: tuple[Fault, ...] = (
 )
 BAD_VERDICTS: tuple[Fault, ...] = (
     raising(JudgeRefused("I can't help with that")),
-    raising(BudgetExceeded("the budget is spent")),
+    raising(JudgeUnreadable("no marks in the reply")),
     raising(KeyError("score")),
     lambda verdict: replace(verdict, scores=Scores(11.0, 5.0)),
     lambda verdict: replace(verdict, scores=Scores(float("nan"), 5.0)),

@@ -23,12 +23,13 @@ from PIL import Image
 from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetrics, AgentLoopOutput
 from vllm.sampling_params import RequestOutputKind
 
+from thinkedit.actors.limits import cluster_limiter
 from thinkedit.actors.play import Context, Reply, play
 from thinkedit.actors.store import TrajectoryStore
 from thinkedit.configs.load import load_config
-from thinkedit.configs.schema import PolicyConfig
 from thinkedit.envs.build import Parts
 from thinkedit.errors import ThinkEditError
+from thinkedit.pixels import within_pixels
 from thinkedit.rewards.judges.guarded import FLAGS
 from thinkedit.types import RGB, Episode, Observation, Outcome, Sampling, StoredState, Task, Turn
 
@@ -72,35 +73,25 @@ def studio(config_path: str, trajectories: str) -> Studio:
     """This process's parts for one run; built on the first episode."""
     key = (config_path, trajectories)
     if key not in _studios:
-        parts = Parts.from_config(load_config(config_path))
+        config = load_config(config_path)
+        parts = Parts.from_config(config, cluster_limiter(config))
         store = TrajectoryStore(trajectories, writer=f"rollout-{uuid.uuid4().hex[:6]}")
-        _studios[key] = Studio(parts, store, lru_cache(maxsize=STARTS_KEPT)(parts.tasks.task))
+        _studios[key] = Studio(parts, store, lru_cache(maxsize=STARTS_KEPT)(parts.tasks.start))
     return _studios[key]
 
 
 def flush_stores() -> None:
-    """Write every finished episode of this process to disk."""
+    """Write every finished episode of this process to disk, and what its calls cost."""
     for one in _studios.values():
         one.store.flush()
+        if one.parts.gate is not None:
+            one.parts.gate.flush()
 
 
 def editor_seed(task_uid: str, step: int) -> int:
     """One seed for all siblings of a task at a step, whatever their place in the batch."""
     digest = hashlib.blake2b(f"{task_uid}/{step}".encode(), digest_size=4).digest()
     return int.from_bytes(digest, "big") >> 1
-
-
-def within_pixels(image: RGB, policy: PolicyConfig) -> Image.Image:
-    """The image as the policy sees it: aspect kept, area within the policy's bounds."""
-    picture = Image.fromarray(image)
-    area = picture.width * picture.height
-    target = min(max(area, policy.min_pixels), policy.max_pixels)
-    if target == area:
-        return picture
-    factor = math.sqrt(target / area)
-    round_side = math.floor if target < area else math.ceil
-    size = (max(1, round_side(picture.width * factor)), max(1, round_side(picture.height * factor)))
-    return picture.resize(size, Image.Resampling.BICUBIC)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -176,7 +167,9 @@ class EditLoop(AgentLoopBase):  # type: ignore[misc]  # verl is untyped
         return await self._prompts[digest]
 
     async def _build_prompt(self, observation: Observation, pictures: Sequence[RGB]) -> Prompt:
-        images = [within_pixels(picture, self.studio.parts.config.policy) for picture in pictures]
+        policy = self.studio.parts.config.policy
+        bounds = policy.min_pixels, policy.max_pixels
+        images = [within_pixels(Image.fromarray(picture), *bounds) for picture in pictures]
         features: dict[str, Any] = {}
         ids = await self.ct_build_initial_tokens(
             self.studio.parts.protocol.messages(observation), images=images, mm_inputs_out=features

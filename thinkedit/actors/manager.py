@@ -18,6 +18,7 @@ from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorke
 from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
 from thinkedit.actors.agent_loop import FEATURES, EditLoop, TurnSample, flush_stores
+from thinkedit.actors.limits import cluster_limiter
 from thinkedit.configs.load import load_config
 from thinkedit.envs.canaries import Canaries, CanaryReport
 
@@ -147,7 +148,12 @@ class ThinkEditManager(AgentLoopManagerTQ):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.agent_loop_workers_class = ray.remote(ThinkEditWorker)  # set late: verl's __init__ overwrites it
-        self._watch = load_config(self.config.data.thinkedit.config).judge.canaries
+        config = load_config(self.config.data.thinkedit.config)
+        # Before the workers ask for it: it lives as long as who asked first.
+        self._limiter = cluster_limiter(config)
+        if self._limiter is not None:
+            self._limiter.flush()  # a ledger that can't be read ends the run now, not every call later
+        self._watch = config.judge.canaries
         self._asked: Any = None  # a report on its way
         self._asked_once = False
 

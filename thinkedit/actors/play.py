@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from thinkedit.envs.session import EditSession
-from thinkedit.errors import ServiceError
-from thinkedit.types import Episode, Observation, Sampling, StoredState, Task, Verdict
+from thinkedit.errors import BudgetExceeded, ServiceError
+from thinkedit.types import Episode, Observation, Outcome, Sampling, StoredState, Task, Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -85,6 +85,9 @@ async def play_many(
 
     Args:
         starts: (start, seed) pairs; the group of each is its task's uid and its seed.
+
+    Raises:
+        BudgetExceeded: an episode could not be paid for, nor could those after it.
     """
     gate = asyncio.Semaphore(concurrency)
 
@@ -96,7 +99,12 @@ async def play_many(
     pending = {asyncio.ensure_future(one(start, seed)) for start, seed in starts}
     try:
         for finished in asyncio.as_completed(pending):
-            yield await finished
+            episode = await finished
+            if episode.outcome is Outcome.BUDGET:
+                raise BudgetExceeded(
+                    "limits.budget is spent; raise it and start again: what is finished is kept"
+                )
+            yield episode
     finally:
         for task in pending:
             task.cancel()

@@ -6,10 +6,19 @@ Messages name the field, its value and the reason.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from dataclasses import asdict
+from math import inf
 from typing import Any
 
 from thinkedit import plugins
-from thinkedit.configs.schema import Config, PluginConfig
+from thinkedit.configs.schema import (
+    CallLimits,
+    Config,
+    LimitsConfig,
+    PluginConfig,
+    sft_micro_batch,
+    sft_ranks,
+)
 from thinkedit.errors import ConfigError, UnknownName
 
 TEMPLATES = ("brief", "full")
@@ -37,6 +46,7 @@ def check(config: Config) -> None:
     _names(config)
     _ranges(config)
     _together(config)
+    _limits(config.limits)
     _plugin_options(config)
 
 
@@ -74,14 +84,61 @@ def _with_inner(kind: str, plugin: PluginConfig) -> Iterator[tuple[str, str, Plu
 
 
 def _plugin_options(config: Config) -> None:
+    found: list[tuple[str, type[Any], Any]] = []
+    complete = True
     for kind, name, plugin in _plugins(config):
         if plugin is None:
             continue
         try:
             loaded = plugins.load(kind, name)
         except ConfigError:
+            complete = False
             continue  # `unmet` tells; without the plug-in nobody knows its options
-        plugins.typed(loaded.Config, plugin.options, where=f"{kind} plug-in {name!r}")
+        options = plugins.typed(loaded.Config, plugin.options, where=f"{kind} plug-in {name!r}")
+        found.append((kind, loaded, options))
+    if complete:
+        _limits_meet_calls(config.limits, found)
+
+
+def _limits_meet_calls(limits: LimitsConfig, found: Collection[tuple[str, type[Any], Any]]) -> None:
+    """Refuse a row that no call would ever meet. found: kind, class and options of each plug-in."""
+    metered = [(kind, options) for kind, cls, options in found if getattr(cls, "metered", False)]
+    for field, row, kind in (("editor", limits.editor, "editors"), ("judge", limits.judge, "judges")):
+        if row != CallLimits() and kind not in {kind for kind, _ in metered}:
+            raise ConfigError(f"limits.{field}: none of the run's {kind} is metered, so nothing is limited")
+    known = [model for _, options in metered for model in _models(asdict(options))]
+    for model in limits.models:
+        _one_of("row of limits.models (the options of metered plug-ins name the models)", model, known)
+
+
+def _models(options: Any) -> Iterator[str]:
+    """Every value of a key called `model`, at any depth."""
+    if isinstance(options, dict):
+        if isinstance(options.get("model"), str):
+            yield options["model"]
+        options = list(options.values())
+    if isinstance(options, list):
+        for inner in options:
+            yield from _models(inner)
+
+
+def _limits(limits: LimitsConfig) -> None:
+    rows = {"editor": limits.editor, "judge": limits.judge}
+    rows |= {f"models.{model}": row for model, row in limits.models.items()}
+    priced = False
+    for name, row in rows.items():
+        for field, value in asdict(row).items():
+            if field.endswith("_per_minute"):
+                if value is not None and value < 1:
+                    raise _wrong(f"limits.{name}.{field}", value, "must be at least 1; null for no limit")
+            elif not 0 <= value < inf:
+                raise _wrong(f"limits.{name}.{field}", value, "a price can't be negative or without end")
+            else:
+                priced = priced or value > 0
+    if limits.budget is not None and not 0 < limits.budget < inf:
+        raise _wrong("limits.budget", limits.budget, "must be above 0; null for no limit")
+    if limits.budget is not None and not priced:
+        raise _wrong("limits.budget", limits.budget, "without a price in limits it would never be spent")
 
 
 def _names(config: Config) -> None:
@@ -139,6 +196,7 @@ def _ranges(config: Config) -> None:
     for field, number in {
         "editor.cache_gib": config.editor.cache_gib,
         "editor.timeout_s": config.editor.timeout_s,
+        "grpo.advantage.answer_weight": grpo.advantage.answer_weight,
         "grpo.grad_clip": grpo.grad_clip,
         "grpo.lr": grpo.lr,
         "inference.server.request_timeout_s": config.inference.server.request_timeout_s,
@@ -214,6 +272,14 @@ def _together(config: Config) -> None:
             "grpo.updates_per_step",
             grpo.updates_per_step,
             f"does not divide grpo.tasks_per_step * grpo.group_size = {rows} episodes",
+        )
+    ranks = sft_ranks(cluster)
+    if config.sft.batch_size % ranks or (config.sft.batch_size // ranks) % sft_micro_batch(config):
+        raise _wrong(
+            "sft.batch_size",
+            config.sft.batch_size,
+            f"its share for each of {ranks} processes must be whole, and full micro-batches of "
+            f"sft.micro_batch_size={config.sft.micro_batch_size} or fewer than that",
         )
     if grpo.advantage.credit == "causal" and grpo.advantage.estimator == "outcome":
         raise _wrong("grpo.advantage.credit", "causal", "estimator 'outcome' has no critic to take out")

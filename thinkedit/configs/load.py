@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args, get_type_hints
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -109,7 +109,7 @@ def to_yaml(config: Config) -> str:
 def refuse_unknown(given: Mapping[Any, Any], schema: type[Any], *, where: str, prefix: str = "") -> None:
     """Raise `UnknownName` for the first key that the dataclass `schema` lacks, at any depth.
 
-    Fields typed `dict` hold free keys (plug-in options); their plug-in checks them.
+    Fields typed `dict` hold free keys: names of rows, or plug-in options, which their plug-in checks.
     """
     for key, value in given.items():
         inner = _field_type(schema, str(key), where=where, prefix=prefix)
@@ -117,6 +117,18 @@ def refuse_unknown(given: Mapping[Any, Any], schema: type[Any], *, where: str, p
             if not isinstance(value, Mapping):
                 raise ConfigError(f"{prefix}{key}={value}: must hold keys of its own, in {where}")
             refuse_unknown(value, cast(type[Any], inner), where=where, prefix=f"{prefix}{key}.")
+        elif isinstance(value, Mapping) and (rows := _row_type(schema, str(key))) is not None:
+            for name, row in value.items():
+                if isinstance(row, Mapping):  # OmegaConf tells otherwise
+                    refuse_unknown(row, rows, where=where, prefix=f"{prefix}{key}.{name}.")
+
+
+def _row_type(schema: type[Any], key: str) -> type[Any] | None:
+    """The dataclass of the rows, where a field is a table of them by name; else None."""
+    match get_args(get_type_hints(schema)[key]):
+        case (_, row) if is_dataclass(row):
+            return cast(type[Any], row)
+    return None
 
 
 def _field_type(schema: type[Any], key: str, *, where: str, prefix: str) -> Any:

@@ -86,7 +86,8 @@ class DemonstrationEditorConfig(ServiceConfig):
 
 @dataclass
 class SFTConfig:
-    demonstrations: int = 60000
+    data: str | None = None  # a file of examples (docs/data.md); None: the scripted expert's demonstrations
+    demonstrations: int = 60000  # how many it plays
     editor: DemonstrationEditorConfig = field(default_factory=DemonstrationEditorConfig)
     epochs: int = 1
     batch_size: int = 32
@@ -114,6 +115,7 @@ class AdvantageConfig:
     gamma: float = 1.0
     scale: str = "none"  # "none" | "group_std" | "batch_std"
     credit: str = "reply"  # "reply": one advantage for all tokens | "causal": the answer's has no critic
+    answer_weight: float = 1.0  # of a token of the answer, where one of think and score weighs 1
 
 
 @dataclass
@@ -215,7 +217,29 @@ class ClusterConfig:
     device: str = "cuda"
     nodes: int = 1
     gpus_per_node: int = 8
-    cpu_threads: int = 1  # per process, device "cpu" only
+    cpu_threads: int = 1  # device "cpu": SFT processes with one each, and threads of GRPO's one process
+
+
+@dataclass
+class CallLimits:
+    """How fast calls may go, and what they cost. The currency is whatever the prices are in."""
+
+    requests_per_minute: int | None = None  # None: no limit
+    tokens_per_minute: int | None = None  # prompt and reply together
+    per_million_input: float = 0.0  # tokens
+    per_million_output: float = 0.0
+    per_image: float = 0.0  # shown to a judge, or made by an editor
+    per_request: float = 0.0
+
+
+@dataclass
+class LimitsConfig:
+    """Limits of all processes of a run together. Without any, nothing is metered."""
+
+    budget: float | None = None  # of the whole run, resumes included; then outcome `budget`
+    editor: CallLimits = field(default_factory=CallLimits)
+    judge: CallLimits = field(default_factory=CallLimits)
+    models: dict[str, CallLimits] = field(default_factory=dict)  # by model, instead of its kind's
 
 
 @dataclass
@@ -237,4 +261,18 @@ class Config:
     inference: InferenceConfig = field(default_factory=InferenceConfig)
     data: DataConfig = field(default_factory=DataConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
     loggers: list[str] = field(default_factory=lambda: ["tensorboard"])
+
+
+def sft_ranks(cluster: ClusterConfig) -> int:
+    """Data-parallel processes of the warm start: one for each GPU of a node, or each thread of a CPU.
+
+    Small models spend more between operations than in them, where a second thread only waits.
+    """
+    return cluster.cpu_threads if cluster.device == "cpu" else cluster.gpus_per_node
+
+
+def sft_micro_batch(config: Config) -> int:
+    """Demonstrations that a process of the warm start takes at once: no more than its share of a batch."""
+    return max(1, min(config.sft.micro_batch_size, config.sft.batch_size // sft_ranks(config.cluster)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 from thinkedit import plugins
@@ -13,12 +14,18 @@ from thinkedit.envs.protocol import Protocol
 from thinkedit.envs.session import EditSession
 from thinkedit.envs.tasks import TaskSource
 from thinkedit.rewards.judges.base import Judge
+from thinkedit.rewards.limits.ledger import LEDGER
+from thinkedit.rewards.limits.limiter import Limiter, is_metered
+from thinkedit.rewards.limits.meter import Gate, Meter
 from thinkedit.rewards.rubric import Rubric
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Parts:
-    """Everything an episode needs; shared by all sessions of a process."""
+    """Everything an episode needs; shared by all sessions of a process.
+
+    gate: where paid calls ask; None where nothing is limited or priced.
+    """
 
     config: Config
     tasks: TaskSource
@@ -26,15 +33,23 @@ class Parts:
     judge: Judge
     rubric: Rubric
     protocol: Protocol
+    gate: Gate | None = None
 
     @classmethod
-    def from_config(cls, config: Config) -> Self:
+    def from_config(cls, config: Config, gate: Gate | None = None) -> Self:
         """Build every part; nothing connects before its first use.
+
+        Args:
+            gate: a limiter shared with other processes; None makes one for this process, if
+                `config.limits` asks for any.
 
         Raises:
             ConfigError, UnknownName: a plug-in, option or value that nobody knows.
+            DataError, OSError: the run's ledger can't be read or written.
         """
-        return cls(
+        if gate is None and is_metered(config.limits):
+            gate = Limiter(config.limits, Path(config.run_dir) / LEDGER)
+        parts = cls(
             config=config,
             tasks=plugins.build("tasks", config.tasks.name, config.tasks.options),
             editor=CachedEditor(
@@ -49,7 +64,17 @@ class Parts:
             ),
             rubric=Rubric.from_config(config.reward),
             protocol=Protocol(config.protocol, accept_at=config.episode.accept_at),
+            gate=gate,
         )
+        parts.use_gate(parts.editor, parts.judge)
+        return parts
+
+    def use_gate(self, editor: Editor | None, judge: Judge | None) -> None:
+        """Have the calls of this editor and judge ask at the gate, if there is one."""
+        if self.gate is not None and editor is not None:
+            editor.use_meter(Meter(self.gate, "editor", self.config.editor.timeout_s))
+        if self.gate is not None and judge is not None:
+            judge.use_meter(Meter(self.gate, "judge", self.config.judge.timeout_s))
 
     def session(self) -> EditSession:
         """A fresh session over the shared parts."""
@@ -64,6 +89,8 @@ class Parts:
         )
 
     def close(self) -> None:
-        """Close editor and judge; may be called twice."""
+        """Close editor and judge, and write the ledger; may be called twice."""
         self.editor.close()
         self.judge.close()
+        if self.gate is not None:
+            self.gate.flush()

@@ -24,6 +24,7 @@ from thinkedit.envs.spaces import ImageSpace, UnicodeText
 from thinkedit.envs.tasks import TaskSource
 from thinkedit.errors import ConfigError, DataError, ServiceError, UnknownName
 from thinkedit.rewards.judges.base import Judge
+from thinkedit.rewards.limits.meter import Gate
 from thinkedit.rewards.rubric import Rubric
 from thinkedit.types import Episode, Scores, StoredState, Task, Turn, Verdict
 
@@ -68,8 +69,12 @@ class EnvSetup:
         split: str = "train",
         states: Sequence[StoredState] | None = None,
         max_pixels: int = 2048 * 2048,
+        gate: Gate | None = None,
     ) -> EnvSetup:
         """Parts from a recipe, with objects put in the place of what the recipe names.
+
+        Args:
+            gate: see `Parts.from_config`.
 
         Raises:
             ConfigError, UnknownName: see `load_config`.
@@ -83,13 +88,14 @@ class EnvSetup:
         episode = episode or config.episode
         if max_turns is not None:
             episode = replace(episode, max_turns=max_turns)
-        parts = Parts.from_config(replace(config, episode=episode))
+        parts = Parts.from_config(replace(config, episode=episode), gate)
         own = [part for part, given in ((parts.editor, editor), (parts.judge, judge)) if given is None]
         # Cached, so that siblings' equal edits are made once, also within one batch.
         if editor is not None and not isinstance(editor, CachedEditor):
             editor = CachedEditor(editor)
         if judge is not None and not isinstance(judge, CachedJudge):
             judge = CachedJudge(judge)
+        parts.use_gate(editor, judge)
         parts = replace(
             parts,
             editor=editor or parts.editor,
@@ -106,6 +112,8 @@ class EnvSetup:
         """Close what was built here; an editor or judge that was handed in stays its owner's."""
         for part in self.own:
             part.close()
+        if self.parts.gate is not None:
+            self.parts.gate.flush()
 
     def observation_space(self) -> spaces.Dict:
         turns = self.parts.config.episode.max_turns
@@ -160,7 +168,7 @@ class EnvSetup:
         if "task" in options:
             return _of_type(options["task"], Task, "task")
         if "index" in options:
-            return self.parts.tasks.task(self.split, int(options["index"]))
+            return self.parts.tasks.start(self.split, int(options["index"]))
         if "source" in options or "instruction" in options:
             if not ("source" in options and "instruction" in options):
                 raise ConfigError("reset options 'source' and 'instruction' go together")
@@ -175,7 +183,7 @@ class EnvSetup:
         size = self.parts.tasks.size(self.split)
         if size == 0:
             raise DataError(f"split {self.split!r} of the task source is empty")
-        return self.parts.tasks.task(self.split, int(rng.integers(size or _ANY_INDEX)))
+        return self.parts.tasks.start(self.split, int(rng.integers(size or _ANY_INDEX)))
 
     def _check_size(self, start: Task | StoredState) -> None:
         task = start.task if isinstance(start, StoredState) else start

@@ -99,13 +99,14 @@ class EditSession:
     # --- driving ---------------------------------------------------------------------------
 
     async def start(self, start: Task | StoredState, seed: int) -> Observation:
-        """Begin an episode: make and judge edit 0 of a task, or take up a stored state.
+        """Begin an episode: make and judge edit 0 of a task, or take up a stored state (and judge it, if
+        it has no verdict).
 
         Args:
             seed: the editor's seed for the whole episode; siblings of a group share it.
 
         Raises:
-            ServiceError: edit 0 could not be made or judged; `episode()` then holds the outcome.
+            ServiceError: the edit could not be made or judged; `episode()` then holds the outcome.
             DataError: the source is no RGB image, the instruction is empty, or `episode.start` is
                 "stored" and a bare task came.
             JudgeMismatch: the stored state was graded by another judge than this session's.
@@ -231,19 +232,22 @@ class EditSession:
         self._turns: list[Turn] = []
         self._timings = {"edit_s": 0.0, "judge_s": 0.0}
         self._outcome, self._over = Outcome.OK, False
-        if isinstance(start, StoredState):
-            _check_stored(start)
-            refuse_stored(start.verdict, self.services.judge)
-            edited, prompt, verdict = frozen(start.edited), start.prompt, start.verdict
-            self._first_edit = edited
-        else:
-            prompt = task.instruction
-            try:
+        verdict: Verdict | None = None
+        try:
+            if isinstance(start, StoredState):
+                _check_stored(start)
+                prompt, verdict = start.prompt, start.verdict
+                edited = self._first_edit = frozen(start.edited)
+                if verdict is not None:
+                    refuse_stored(verdict, self.services.judge)
+            else:
+                prompt = task.instruction
                 edited = self._first_edit = yield from self._edit(prompt)
+            if verdict is None:
                 verdict = yield from self._judge(edited)
-            except ServiceError as error:
-                self._outcome, self._over = error.outcome, True
-                raise
+        except ServiceError as error:
+            self._outcome, self._over = error.outcome, True
+            raise
         self._first = verdict
         self._state = _State(edited=edited, prompt=prompt, verdict=verdict)
         return self.observation

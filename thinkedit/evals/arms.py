@@ -77,7 +77,7 @@ async def play_arm(
     """
     config = parts.config
     starts = [
-        (parts.tasks.task(split, index), config.eval.seed + index) for index in range(config.eval.tasks)
+        (parts.tasks.start(split, index), config.eval.seed + index) for index in range(config.eval.tasks)
     ]
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)  # what an interrupted evaluation left

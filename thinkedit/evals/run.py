@@ -14,6 +14,7 @@ from thinkedit.actors.store import TrajectoryStore
 from thinkedit.configs.load import RESOLVED, load_config
 from thinkedit.configs.schema import Config
 from thinkedit.errors import DataError
+from thinkedit.rewards.limits.ledger import LEDGER
 
 ARM_LABELS = {
     "single_edit": "Single edit",
@@ -49,6 +50,11 @@ class RunFolder:
     @property
     def phases(self) -> Path:
         return self.root / "phases.json"
+
+    @property
+    def ledger(self) -> Path:
+        """What the run's metered calls cost, over all its starts; read with `read_ledger`."""
+        return self.root / LEDGER
 
     @property
     def summary(self) -> Path:

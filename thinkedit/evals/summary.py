@@ -13,12 +13,14 @@ from itertools import chain, pairwise
 from typing import Any
 
 from thinkedit.actors.store import TrajectoryStore
+from thinkedit.configs.schema import LimitsConfig
 from thinkedit.envs.world.reading import episode_reading_fidelity
 from thinkedit.envs.world.tasks import WorldTasks
 from thinkedit.errors import DataError, JudgeMismatch
 from thinkedit.evals.rescore import largest_difference
 from thinkedit.evals.run import RunFolder, label
 from thinkedit.evals.stats import critic_error, mean_interval, paired_difference
+from thinkedit.rewards.limits.ledger import read_ledger
 from thinkedit.rewards.rubric import Rubric
 from thinkedit.types import End, Episode, Outcome, Turn
 
@@ -106,6 +108,7 @@ def summarise_run(run: RunFolder) -> dict[str, Any]:
     summary["made_up_rewards"] = made_up
     summary["rescored"] = {"profile": config.reward.profile, "turns": turns, "largest_difference": difference}
     summary["training"] = training
+    summary["spending"] = _spending(run, config.limits)
     summary["seconds"] = run.seconds()
     summary["checks"] = checks(summary)
     return summary
@@ -245,6 +248,12 @@ def _training(run: RunFolder) -> dict[str, Any]:
         "probability_gap": gap,
         "seconds": dict(phases),
     }
+
+
+def _spending(run: RunFolder, limits: LimitsConfig) -> dict[str, Any] | None:
+    """The ledger with the run's budget; None where no call was metered."""
+    ledger = read_ledger(run.ledger)
+    return None if ledger is None else {"budget": limits.budget, **ledger}
 
 
 def _outcomes(episodes: Iterable[Episode]) -> dict[str, int]:

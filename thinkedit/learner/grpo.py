@@ -11,6 +11,7 @@ import os
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from thinkedit import plugins
 from thinkedit.configs.load import save_config
-from thinkedit.configs.schema import Config
+from thinkedit.configs.schema import Config, ServiceConfig
 from thinkedit.learner import verl_config
 from thinkedit.learner.launch import (
     OnStep,
@@ -54,7 +55,7 @@ def run_grpo(
         paths = Paths(policy=local_path(policy_path), run_dir=run_dir, scratch=scratch)
         composed = verl_config.grpo_config(config, paths, task_count=_task_count(config))
         prepare(config, composed, paths)
-        environment = process_environment(config, paths)
+        environment = process_environment(config, paths, threads=config.cluster.cpu_threads)
         follow(
             [sys.executable, "-m", "thinkedit.learner.grpo", str(run_dir / "verl.yaml")],
             environment=environment,
@@ -98,8 +99,8 @@ def plan(config: Config) -> tuple[DictConfig, dict[str, Any]]:
         "kl": f"{grpo.kl_coef:g} ({grpo.kl_type})" if grpo.kl_coef else "off",
         "max_pixels": config.policy.max_pixels,
         "tokens": f"{config.policy.max_prompt_tokens} prompt + {config.policy.max_reply_tokens} reply",
-        "editor": config.editor.name,
-        "judge": config.judge.name,
+        "editor": _named(config.editor),
+        "judge": _named(config.judge),
         "advantage": f"{config.grpo.advantage.estimator}, scale {config.grpo.advantage.scale}",
         "checkpoints": f"every {grpo.save_every} steps in {run_dir / 'checkpoints'}",
     }
@@ -108,7 +109,8 @@ def plan(config: Config) -> tuple[DictConfig, dict[str, Any]]:
 def prepare(config: Config, composed: DictConfig, paths: Paths) -> None:
     """Write what the child processes read: both configurations and the agent loop's entry."""
     paths.run_dir.mkdir(parents=True, exist_ok=True)
-    save_config(config, paths.config)
+    # Absolute, for Ray's processes have working directories of their own.
+    save_config(replace(config, run_dir=str(Path(config.run_dir).resolve())), paths.config)
     OmegaConf.save(composed, paths.run_dir / "verl.yaml")
     # verl builds one loop object per episode from this entry (agent_loop_config_path).
     entry = {
@@ -118,6 +120,11 @@ def prepare(config: Config, composed: DictConfig, paths: Paths) -> None:
         "trajectories": str(paths.run_dir / "trajectories"),
     }
     OmegaConf.save(OmegaConf.create([entry]), paths.agent)
+
+
+def _named(service: ServiceConfig) -> str:
+    model = service.options.get("model")
+    return service.name if model is None else f"{service.name} ({model})"
 
 
 def _task_count(config: Config) -> int | None:

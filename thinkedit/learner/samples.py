@@ -16,6 +16,7 @@ import numpy as np
 from thinkedit.configs.schema import FailuresConfig
 from thinkedit.errors import ThinkEditError
 from thinkedit.learner.advantages import Rows
+from thinkedit.types import Outcome
 
 EXTRA_FIELD = "thinkedit"
 
@@ -130,7 +131,7 @@ def advantage_rows(records: Sequence[TurnRecord]) -> Rows:
 
 
 class FailureGuard:
-    """Stops a run whose samples are spoiled too often.
+    """Stops a run whose samples are spoiled too often, or whose budget is spent.
 
     Nothing is judged before the window is half full, but for a step without any valid sample.
     """
@@ -146,12 +147,18 @@ class FailureGuard:
             A warning when the fraction of invalid samples is above `warn_at`, else None.
 
         Raises:
-            TooManyFailures: it is above `stop_at`, or no sample of the step is valid.
+            TooManyFailures: it is above `stop_at`, no sample of the step is valid, or one could not be
+                paid for: what is in a cache is free, and a run that went on would learn from that alone.
         """
         self._recent.extend("" if r.valid else r.outcome for r in records)
         failures = Counter(outcome for outcome in self._recent if outcome)
         fraction = failures.total() / max(1, len(self._recent))
         told = ", ".join(f"{outcome} {count}" for outcome, count in failures.most_common())
+        if unpaid := sum(r.outcome == Outcome.BUDGET for r in records):
+            raise TooManyFailures(
+                f"limits.budget is spent: {unpaid} of this step's {len(records)} samples could not be paid "
+                "for. Raise it and start again: the run resumes"
+            )
         if records and not any(r.valid for r in records):
             raise TooManyFailures(f"no sample of this step has a reward ({told}); see the trajectories")
         if len(self._recent) * 2 < (self._recent.maxlen or 0):

@@ -1,5 +1,6 @@
 """The report is one file that needs nothing else, says what happened and escapes what it shows."""
 
+import asyncio
 import json
 import re
 import shutil
@@ -13,11 +14,14 @@ from typer.testing import CliRunner
 from thinkedit.actors.rows import changed
 from thinkedit.actors.store import TrajectoryStore
 from thinkedit.cli import app
+from thinkedit.configs.load import load_config
 from thinkedit.evals.report import build_report, duration
 from thinkedit.evals.report.gallery import KINDS, choose, kind_of, prompt_change
 from thinkedit.evals.report.svg import Series, line_chart, number, ticks
 from thinkedit.evals.run import RunFolder
-from thinkedit.evals.summary import summarise_run
+from thinkedit.evals.summary import _spending, summarise_run
+from thinkedit.rewards.limits.limiter import Limiter
+from thinkedit.rewards.limits.meter import Ask, Usage
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 
@@ -57,8 +61,8 @@ def test_the_page_needs_no_other_file_and_no_network(page: str) -> None:
     parsed = Page(page)
     assert parsed.links
     assert all(link.startswith(("#", "data:image/png;base64,")) for link in parsed.links)
-    drawn = re.sub(r"<pre>.*?</pre>", "", page, flags=re.DOTALL)  # the configuration may name addresses
-    assert not re.search(r"@import|url\(|fetch\(|https?://(?!www\.w3\.org/)", drawn)
+    shown = re.sub(r"<pre>.*?</pre>", "", page, flags=re.DOTALL)  # the configuration, which may name servers
+    assert not re.search(r"@import|url\(|fetch\(|https?://(?!www\.w3\.org/)", shown)
 
 
 def test_the_page_has_every_arm_with_its_figure(page: str, run: RunFolder) -> None:
@@ -108,6 +112,28 @@ def test_a_run_without_training_and_failing_everywhere_still_has_a_report(tmp_pa
     text = build_report(folder, summary).read_text()
     Page(text)
     assert "nothing could be graded" in text
+
+
+def test_what_a_run_spent_is_in_summary_and_report(run: RunFolder, tmp_path: Path) -> None:
+    assert summarise_run(run)["spending"] is None
+    shutil.copytree(run.root, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    judge = ["judge=viescore", "judge.options.api_key_env=null"]
+    limits = ["limits.budget=20", "limits.judge.per_image=0.5"]
+    config = load_config("demo", [*judge, *limits])
+    limiter = Limiter(config.limits, folder.ledger)
+    for _ in range(3):
+        permit = asyncio.run(limiter.reserve(Ask("judge", "grader <1>", Usage(images=2)), 1.0))
+        limiter.settle(permit, Usage(prompt_tokens=1200, completion_tokens=30, images=2), failed=False)
+    limiter.flush()
+    spending = _spending(folder, config.limits)
+    assert spending is not None
+    assert (spending["budget"], spending["total"]["spend"], spending["total"]["calls"]) == (20, 3, 3)
+    assert [(row["model"], row["prompt_tokens"]) for row in spending["by_model"]] == [("grader <1>", 3600)]
+    text = build_report(folder, summarise_run(folder) | {"spending": spending}).read_text()
+    Page(text)
+    assert "3 metered calls (0 failed, 0 refused), 3,690 tokens, 6 images, 3.00 of 20.00 spent" in text
+    assert "grader &lt;1&gt;" in text
 
 
 def test_the_command_writes_summary_and_report(run: RunFolder, tmp_path: Path) -> None:

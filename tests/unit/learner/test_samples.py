@@ -105,6 +105,12 @@ def test_guard_stops_at_once_when_nothing_could_be_graded() -> None:
         FailureGuard().watch([failed()] * 4)
 
 
+def test_guard_stops_at_the_first_sample_that_could_not_be_paid_for() -> None:
+    unpaid = record(outcome="budget", reward=None, terms={}, after=None)
+    with pytest.raises(TooManyFailures, match=r"limits\.budget is spent: 1 of this step's 500 samples"):
+        FailureGuard().watch([record()] * 499 + [unpaid])
+
+
 def test_both_limits_and_the_window_are_the_configs() -> None:
     half = [record()] * 10 + [failed()] * 10
     assert FailureGuard(FailuresConfig(warn_at=0.5, stop_at=0.5, window=20)).watch(half) is None

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from thinkedit.rewards.limits.meter import UNMETERED, Meter
 from thinkedit.types import RGB
 
 
@@ -34,6 +35,10 @@ class Editor(ABC):
     revision: str = "1"
     deterministic: bool = True
     inline: bool = False
+    metered: ClassVar[bool] = False
+    """Whether it enters `meter` around its calls; only then can `limits.editor` hold."""
+    meter: Meter = UNMETERED
+    """For each call that is paid for or limited, every try for itself: `async with self.meter.call(…)`."""
 
     @abstractmethod
     def edit(self, source: RGB, prompt: str, *, seed: int) -> RGB:
@@ -65,6 +70,10 @@ class Editor(ABC):
     def settings(self) -> Mapping[str, Any]:
         """Every setting that changes pixels (steps, guidance, quirks); part of the cache key."""
         return {}
+
+    def use_meter(self, meter: Meter) -> None:
+        """Called at most once, before the first edit. An editor that asks others hands it on to them."""
+        self.meter = meter
 
     def close(self) -> None:  # noqa: B027 - most have nothing to release
         """Release resources. May be called twice."""

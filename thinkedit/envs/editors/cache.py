@@ -21,6 +21,7 @@ from thinkedit.envs.services import checked_edit
 from thinkedit.errors import EditorError
 from thinkedit.rewards.judges.base import Judge
 from thinkedit.rewards.judges.checked import checked_verdict
+from thinkedit.rewards.limits.meter import Meter
 from thinkedit.types import RGB, JudgeIdentity, Scores, Verdict
 
 S = TypeVar("S", bound="Editor | Judge")
@@ -115,6 +116,9 @@ class _Cached(Generic[S, V]):
 
     def settings(self) -> Mapping[str, Any]:
         return self.inner.settings()
+
+    def use_meter(self, meter: Meter) -> None:
+        self._inner.use_meter(meter)
 
     def close(self) -> None:
         self.inner.close()

@@ -36,9 +36,10 @@ class Fault(Exception):
         wait_s: the server asks to be left alone for so long.
         at_once: the next try need not wait, for it goes to another endpoint.
         status: of the HTTP answer, if there was one.
+        free: the server did no work that it could ask money for.
     """
 
-    at_once = False
+    at_once = free = False
     status: int | None = None
 
     def __init__(
@@ -147,7 +148,7 @@ def of_status(status: int, words: str, retry_after: str | None) -> Fault:
         fault = Fault(message, sick=True, wait_s=wait)
     else:
         fault = Fault(message, again=Again.NEVER)
-    fault.status = status
+    fault.status, fault.free = status, True
     return fault
 
 

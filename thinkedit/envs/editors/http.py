@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,7 +18,8 @@ from thinkedit.envs.editors.faults import Again, Fault, Patience
 from thinkedit.envs.editors.pictures import Resize, decode, encode_png, fit, most_pixels
 from thinkedit.envs.editors.remote import RemoteEditor, secret_from
 from thinkedit.envs.services import checked_edit
-from thinkedit.errors import ConfigError, EditorError, UnknownName
+from thinkedit.errors import ConfigError, EditorError, ServiceError, UnknownName
+from thinkedit.rewards.limits.meter import Bill, Usage
 from thinkedit.types import RGB
 
 if TYPE_CHECKING:
@@ -79,6 +81,7 @@ class HTTPEditor(RemoteEditor):
     """
 
     Config: ClassVar[type[HTTPConfig]] = HTTPConfig
+    metered = True
 
     def __init__(self, config: HTTPConfig) -> None:
         """
@@ -212,10 +215,14 @@ class HTTPEditor(RemoteEditor):
     async def _ask(self, endpoint: Endpoint, job: _Job) -> RGB:
         """One request. What comes of it is counted for or against the endpoint."""
         _, pool = self._connected()
+        async with self._metered(job.deadline) as bill:
+            return await self._counted(endpoint, job, pool, bill)
+
+    async def _counted(self, endpoint: Endpoint, job: _Job, pool: Pool, bill: Bill) -> RGB:
         left = job.deadline - asyncio.get_running_loop().time()
         try:
             # a moment before the edit's own deadline, so that silence is counted against the endpoint
-            image = await self._request(endpoint, job, min(self._try_s, left - min(0.05, left / 40)))
+            image = await self._request(endpoint, job, min(self._try_s, left - min(0.05, left / 40)), bill)
         except Fault as fault:
             # a request that began shortly before the deadline says nothing about the server
             fault.sick = fault.sick and not (fault.timeout and left < 0.9 * self._try_s)
@@ -227,7 +234,12 @@ class HTTPEditor(RemoteEditor):
         pool.succeeded(endpoint)
         return image
 
-    async def _request(self, endpoint: Endpoint, job: _Job, timeout_s: float) -> RGB:
+    def _metered(self, deadline: float) -> AbstractAsyncContextManager[Bill]:
+        """Around each request, probes and hedges too. deadline: loop time before which its turn must come."""
+        left = deadline - asyncio.get_running_loop().time()
+        return self.meter.call(self._config.model, Usage(images=1), patience_s=left)
+
+    async def _request(self, endpoint: Endpoint, job: _Job, timeout_s: float, bill: Bill) -> RGB:
         limit = wire.answer_limit(len(job.body), most_pixels(job.source))
         headers = {
             "Content-Type": "application/json",
@@ -240,12 +252,15 @@ class HTTPEditor(RemoteEditor):
                     answer = await self._binary_answer(endpoint, job, headers, limit)
                 else:
                     answer = await self._answer("POST", f"{endpoint.url}/edit", headers, job.body, limit)
+                bill.answered()
                 return await asyncio.to_thread(self._image, answer, job)
         except TimeoutError as error:
             raise Fault(
                 f"{endpoint.url} gave no answer within {timeout_s:.3g} s", timeout=True, sick=True
             ) from error
         except Fault as fault:
+            if fault.free:
+                bill.unbilled()
             raise fault.reword(f"{endpoint.url}: {self._excerpt(fault)}")  # noqa: B904 - it is the same
 
     async def _binary_answer(
@@ -285,7 +300,9 @@ class HTTPEditor(RemoteEditor):
                 good = response.status_code == 200
                 answer = await _read(response, limit if good else _ERROR_BYTES)
         except self._httpx.HTTPError as error:
-            raise Fault(f"{type(error).__name__}: {error}", sick=True) from error
+            fault = Fault(f"{type(error).__name__}: {error}", sick=True)
+            fault.free = isinstance(error, self._httpx.ConnectError | self._httpx.ConnectTimeout)
+            raise fault from error
         if not good:
             words = _words(answer)
             raise faults.of_status(response.status_code, words, response.headers.get("Retry-After"))
@@ -306,7 +323,11 @@ class HTTPEditor(RemoteEditor):
         job = await asyncio.to_thread(self._job, source, _PROBE_PROMPT, seed, steps)
         await self._says_ready(endpoint, "/health", "gpu_manager_ready")
         await self._says_ready(endpoint, "/status", "system_ready")
-        await self._request(endpoint, job, self._try_s)
+        try:
+            async with self._metered(asyncio.get_running_loop().time() + self._try_s) as bill:
+                await self._request(endpoint, job, self._try_s, bill)
+        except ServiceError as error:  # the limits of the run
+            raise Fault(str(error)) from error
 
     async def _says_ready(self, endpoint: Endpoint, route: str, flag: str) -> None:
         """A server without such a route says nothing; the edit will tell."""

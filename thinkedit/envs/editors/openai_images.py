@@ -18,6 +18,7 @@ from thinkedit.envs.editors.pictures import Resize, decode, encode_png, fit, mos
 from thinkedit.envs.editors.remote import RemoteEditor, secret_from
 from thinkedit.envs.services import checked_edit
 from thinkedit.errors import ConfigError, EditorError, UnknownName
+from thinkedit.rewards.limits.meter import Usage, picture_tokens, text_tokens
 from thinkedit.types import RGB
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 Box = tuple[int, int, int, int]
 """left, top, right, bottom; right and bottom exclusive."""
 
+_IMAGE_TOKENS = 6300  # a guess from above at one edited picture: gpt-image-1's largest take 6240
 _RESERVED = frozenset({"image", "model", "n", "prompt", "seed", "size", "stream"})
 
 
@@ -60,6 +62,7 @@ class OpenAIImagesEditor(RemoteEditor):
     """
 
     Config: ClassVar[type[OpenAIImagesConfig]] = OpenAIImagesConfig
+    metered = True
     deterministic = False
 
     def __init__(self, config: OpenAIImagesConfig) -> None:
@@ -97,14 +100,25 @@ class OpenAIImagesEditor(RemoteEditor):
             wire.IDEMPOTENCY_HEADER: wire.idempotency_key(self.name, settings, source, prompt, seed)
         }
         limit = wire.answer_limit(len(png), most_pixels(canvas))
+        prompt_tokens = text_tokens(prompt) + picture_tokens(*canvas.shape[:2])
+        guess = Usage(prompt_tokens=prompt_tokens, completion_tokens=_IMAGE_TOKENS, images=1)
+        time = asyncio.get_running_loop().time
 
         async def attempt(deadline: float) -> RGB:
             _, free = self._connected()
-            async with free:
-                left = deadline - asyncio.get_running_loop().time()
-                answer = await self._answer(
-                    png, prompt, options, min(self._config.try_timeout_s, left), limit
-                )
+            # The slot first: a turn that then waited for one would come at a moment nobody counted on.
+            async with (
+                free,
+                self.meter.call(self._config.model, guess, patience_s=deadline - time()) as bill,
+            ):
+                timeout_s = min(self._config.try_timeout_s, deadline - time())
+                try:
+                    answer = await self._answer(png, prompt, options, timeout_s, limit)
+                except Fault as fault:
+                    if fault.free:
+                        bill.unbilled()
+                    raise
+                bill.answered(await asyncio.to_thread(_usage, answer))
             return await asyncio.to_thread(self._image, answer, source, canvas, box)
 
         return await self._patience.run(f"editor {self.name!r}", attempt)
@@ -152,7 +166,9 @@ class OpenAIImagesEditor(RemoteEditor):
         except self._openai.APIStatusError as error:
             raise self._refusal(error) from error
         except self._openai.APIConnectionError as error:
-            raise Fault(f"connection failed: {error.__cause__ or error}") from error
+            fault = Fault(f"connection failed: {error.__cause__ or error}")
+            fault.free = type(error.__cause__).__name__ == "ConnectError"  # of httpx: not even begun
+            raise fault from error
         return bytes(body)
 
     def _refusal(self, error: openai.APIStatusError) -> Fault:
@@ -212,6 +228,16 @@ def frame(source: RGB, sizes: list[tuple[int, int]]) -> tuple[RGB, Box]:
     margins = ((top, high - inner_high - top), (left, wide - inner_wide - left), (0, 0))
     canvas = np.pad(scale(source, (inner_wide, inner_high)), margins, mode="edge")
     return canvas, (left, top, left + inner_wide, top + inner_high)
+
+
+def _usage(answer: bytes) -> Usage | None:
+    """What the service says it used; None where it says nothing."""
+    try:
+        told = json.loads(answer)["usage"]
+        prompt_tokens, completion_tokens = int(told["input_tokens"]), int(told["output_tokens"])
+    except (ValueError, TypeError, KeyError):
+        return None
+    return Usage(prompt_tokens=max(0, prompt_tokens), completion_tokens=max(0, completion_tokens), images=1)
 
 
 def _openai() -> ModuleType:

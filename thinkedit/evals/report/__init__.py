@@ -16,6 +16,7 @@ from thinkedit.evals.report.curves import Figure, learning_figures, term_figures
 from thinkedit.evals.report.gallery import TRAINING, Card, arms_present, card, choose, kinds_present
 from thinkedit.evals.report.svg import Series, interval_bar, line_chart, number
 from thinkedit.evals.run import RunFolder, label
+from thinkedit.rewards.limits.ledger import headline
 from thinkedit.types import Episode
 
 ARM_CSS = {
@@ -80,6 +81,7 @@ def build_report(run: RunFolder, summary: Mapping[str, Any]) -> Path:
         "phases": shares(summary["seconds"]),
         "step_phases": shares(_leaf_phases(summary["training"]["seconds"])),
         "outcomes": _outcome_table(summary),
+        "spending": summary["spending"],
         "config_text": (run.root / RESOLVED).read_text(),
         "config": yaml.safe_load((run.root / RESOLVED).read_text()),
         "accept_at": accept_at,
@@ -91,7 +93,12 @@ def build_report(run: RunFolder, summary: Mapping[str, Any]) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"interval_bar": interval_bar, "number": number, "duration": duration}
+    environment.globals |= {
+        "interval_bar": interval_bar,
+        "number": number,
+        "duration": duration,
+        "headline": headline,
+    }
     html = environment.get_template("report.html.j2").render(context)
     part = run.report.with_name(".tmp-report.html")
     part.write_text(html, encoding="utf-8")

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from thinkedit.rewards.limits.meter import UNMETERED, Meter
 from thinkedit.types import RGB, JudgeIdentity, Verdict
 
 
@@ -17,6 +18,10 @@ class Judge(ABC):
     name: str
     revision: str = "1"
     inline: bool = False
+    metered: ClassVar[bool] = False
+    """Whether it enters `meter` around its calls; only then can `limits.judge` hold."""
+    meter: Meter = UNMETERED
+    """For each call that is paid for or limited, every try for itself: `async with self.meter.call(…)`."""
 
     @abstractmethod
     def judge(self, source: RGB, edited: RGB, instruction: str) -> Verdict:
@@ -47,6 +52,10 @@ class Judge(ABC):
         Known beforehand, it lets stored scores of another judge be refused before a call is paid.
         """
         return None
+
+    def use_meter(self, meter: Meter) -> None:
+        """Called at most once, before the first verdict. A judge that asks others hands it on to them."""
+        self.meter = meter
 
     def close(self) -> None:  # noqa: B027 - most have nothing to release
         """Release resources. May be called twice."""

@@ -20,6 +20,7 @@ from thinkedit.errors import (
     ServiceError,
     ServiceTimeout,
 )
+from thinkedit.rewards.limits.meter import NOTHING, UNMETERED, Bill, Meter, Usage
 
 if TYPE_CHECKING:
     import openai
@@ -40,7 +41,7 @@ class Limits:
     tries: calls at most. request_timeout_s: one call in all; connect_timeout_s: its connection.
     backoff_s: wait before the second try, doubled before each further one, each times a random
     factor in [0.5, 1]. max_wait_s: longest wait; a server that asks for more ends the tries.
-    concurrency: calls in flight.
+    concurrency: calls in flight, those that wait for their turn at the meter included.
     """
 
     tries: int = 3
@@ -68,12 +69,6 @@ class Answer(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
-class _Usage:
-    prompt: int = 0
-    completion: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class _Fault:
     """A failed try. A value and not an exception: openai's exceptions hold the request, key included."""
 
@@ -81,7 +76,7 @@ class _Fault:
     what: str
     again: bool = True
     wait_s: float = 0.0
-    usage: _Usage = _Usage()
+    usage: Usage = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +84,7 @@ class _Reply:
     text: str
     model: str
     cut: bool
-    usage: _Usage
+    usage: Usage
 
 
 class ChatClient:
@@ -107,19 +102,29 @@ class ChatClient:
         self._slots: asyncio.Semaphore
         read_key(key_env)  # better told now than after an hour of training
 
-    async def ask(self, body: Mapping[str, Any], read: Callable[[str], T], who: str) -> Answer[T]:
+    async def ask(
+        self,
+        body: Mapping[str, Any],
+        read: Callable[[str], T],
+        who: str,
+        *,
+        meter: Meter = UNMETERED,
+        guess: Usage = NOTHING,
+    ) -> Answer[T]:
         """Send `body` until `read` accepts a reply.
 
         Args:
             read: raises ValueError for a reply that is not what was asked for.
             who: for messages.
+            meter: entered for each try. guess: what one try may use, pictures included.
 
         Raises:
             JudgeUnreachable, JudgeRefused, JudgeUnreadable, ServiceTimeout: by the last try.
+            BudgetExceeded, ServiceTimeout, ConfigError: the meter did not let a try through.
         """
         faults: list[_Fault] = []
         while True:
-            result = await self._try(body)
+            result = await self._try(body, meter, guess)
             if isinstance(result, _Reply):
                 try:
                     value = read(result.text)
@@ -132,8 +137,8 @@ class ChatClient:
                         text=result.text,
                         model=result.model,
                         faults=tuple(fault.what for fault in faults),
-                        prompt_tokens=sum(usage.prompt for usage in usages),
-                        completion_tokens=sum(usage.completion for usage in usages),
+                        prompt_tokens=sum(usage.prompt_tokens for usage in usages),
+                        completion_tokens=sum(usage.completion_tokens for usage in usages),
                     )
             result = replace(result, what=self._public(result.what))
             faults.append(result)
@@ -163,29 +168,38 @@ class ChatClient:
             wait_s = max(wait_s, asked_s + random.uniform(0, limits.backoff_s))
         return wait_s
 
-    async def _try(self, body: Mapping[str, Any]) -> _Reply | _Fault:
+    async def _try(self, body: Mapping[str, Any], meter: Meter, guess: Usage) -> _Reply | _Fault:
+        self._open()
+        # The slot first: a turn that then waited for one would come at a moment nobody counted on.
+        async with self._slots, meter.call(str(body["model"]), guess) as bill:
+            return await self._send(body, bill)
+
+    async def _send(self, body: Mapping[str, Any], bill: Bill) -> _Reply | _Fault:
         import openai
 
-        self._open()
-        async with self._slots:
-            try:
-                # Not openai's own limit: it is for each read, a server that drips would never reach it.
-                async with asyncio.timeout(self._limits.request_timeout_s):
-                    completion = await self._client.chat.completions.create(**body)
-                return _reply(completion)
-            except TimeoutError:
-                return _Fault(ServiceTimeout, f"no answer within {self._limits.request_timeout_s:g} s")
-            except openai.APITimeoutError as error:
-                return _Fault(
-                    ServiceTimeout, f"{type(error.__cause__ or error).__name__}: no connection in time"
-                )
-            except openai.APIStatusError as error:
-                return self._status_fault(error)
-            except openai.APIConnectionError as error:
-                cause = type(error.__cause__).__name__ if error.__cause__ else "no connection"
-                return _Fault(JudgeUnreachable, f"{cause}: {error.__cause__ or error}")
-            except (openai.OpenAIError, ValueError) as error:  # ValueError: a body that is no JSON
-                return _Fault(JudgeUnreachable, f"{type(error).__name__}: {error}")
+        try:
+            # Not openai's own limit: it is for each read, a server that drips would never reach it.
+            async with asyncio.timeout(self._limits.request_timeout_s):
+                completion = await self._client.chat.completions.create(**body)
+        except TimeoutError:
+            return _Fault(ServiceTimeout, f"no answer within {self._limits.request_timeout_s:g} s")
+        except openai.APITimeoutError as error:
+            bill.unbilled()
+            return _Fault(ServiceTimeout, f"{type(error.__cause__ or error).__name__}: no connection in time")
+        except openai.APIStatusError as error:
+            bill.unbilled()
+            return self._status_fault(error)
+        except openai.APIConnectionError as error:
+            cause = type(error.__cause__).__name__ if error.__cause__ else "no connection"
+            if cause == "ConnectError":  # not even begun; one that broke off may have done its work
+                bill.unbilled()
+            return _Fault(JudgeUnreachable, f"{cause}: {error.__cause__ or error}")
+        except (openai.OpenAIError, ValueError) as error:  # ValueError: a body that is no JSON
+            return _Fault(JudgeUnreachable, f"{type(error).__name__}: {error}")
+        result = _reply(completion)
+        told = result.usage.tokens > 0  # not all servers tell
+        bill.answered(replace(result.usage, images=bill.guess.images) if told else None)
+        return result
 
     def _open(self) -> None:
         """Client and slots for the running loop; those of another loop are left to it."""
@@ -253,7 +267,10 @@ def _reply(completion: Any) -> _Reply | _Fault:
     if not isinstance(choices, list) or not choices or getattr(choices[0], "message", None) is None:
         return _Fault(JudgeUnreachable, f"not a chat completion: {_server_error(completion)}")
     spent = getattr(completion, "usage", None)
-    usage = _Usage(_count(getattr(spent, "prompt_tokens", 0)), _count(getattr(spent, "completion_tokens", 0)))
+    usage = Usage(
+        prompt_tokens=_count(getattr(spent, "prompt_tokens", 0)),
+        completion_tokens=_count(getattr(spent, "completion_tokens", 0)),
+    )
     message, finish = choices[0].message, choices[0].finish_reason
     refusal, text = getattr(message, "refusal", None), message.content
     if refusal:
@@ -282,7 +299,7 @@ def _unreadable(reply: _Reply, why: str) -> _Fault:
 
 
 def _count(value: Any) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+    return max(0, value) if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
 def _retry_after_s(value: str) -> float:

@@ -11,6 +11,7 @@ from thinkedit.background import BackgroundLoop
 from thinkedit.configs.schema import PluginConfig
 from thinkedit.errors import JudgeError
 from thinkedit.rewards.judges.base import Judge
+from thinkedit.rewards.limits.meter import Meter
 from thinkedit.types import RGB, Verdict
 
 
@@ -27,6 +28,10 @@ class OuterJudge(Judge):
 
     def judge(self, source: RGB, edited: RGB, instruction: str) -> Verdict:
         return self._background.run(self.judge_async(source, edited, instruction))
+
+    def use_meter(self, meter: Meter) -> None:
+        for judge in self.inner:
+            judge.use_meter(meter)
 
     def close(self) -> None:
         self._background.close()

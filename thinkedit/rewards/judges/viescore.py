@@ -8,6 +8,7 @@ import hashlib
 import importlib.util
 import io
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
@@ -26,10 +27,12 @@ from thinkedit.rewards.judges.chat import Answer, ChatClient, Limits
 from thinkedit.rewards.judges.checked import check_question
 from thinkedit.rewards.judges.questions import Questions
 from thinkedit.rewards.judges.verdict_text import read_marks
+from thinkedit.rewards.limits.meter import Usage, picture_tokens, text_tokens
 from thinkedit.types import RGB, SCORE_MAX, JudgeIdentity, Scores, Verdict
 
 OUTPUTS = ("json_schema", "json_object", "text")
 IMAGE_FORMATS = ("png", "jpeg")
+_REPLY_TOKENS = 4000  # a guess from above, where max_tokens is not set
 
 Marks = tuple[float, float]
 T = TypeVar("T")
@@ -68,6 +71,7 @@ class VIEScoreJudge(Judge):
 
     Config: ClassVar[type[VIEScoreConfig]] = VIEScoreConfig
     questions: ClassVar[Questions] = viescore_prompts.QUESTIONS
+    metered = True
     name = "viescore"
     revision = "1"  # of the code around the questions; they have a version of their own
 
@@ -92,7 +96,8 @@ class VIEScoreJudge(Judge):
             JudgeUnreachable, JudgeRefused, JudgeUnreadable: by what the last try met; when both
                 questions fail, that of the semantic one.
             JudgeError: pictures of different sizes or an empty instruction; nobody was asked.
-            ServiceTimeout: the last try got no answer in time.
+            ServiceTimeout: the last try got no answer in time, or its turn would come too late.
+            BudgetExceeded: the run's budget has nothing left for a call.
         """
         check_question(source, edited, instruction)
         return self._background.run(self._judge(source, edited, instruction))
@@ -120,11 +125,13 @@ class VIEScoreJudge(Judge):
             who: for messages.
 
         Raises:
-            JudgeError, ServiceTimeout: as `judge`.
+            JudgeError, ServiceTimeout, BudgetExceeded: as `judge`.
         """
         shown = await asyncio.gather(*(asyncio.to_thread(self._picture, picture) for picture in pictures))
         body = self._body(question, shown, 0, system=system, schema=schema)
-        return await self._background.run_async(self._chat.ask(body, read, who))
+        guess = self._guess(system + question, schema, pictures)
+        asked = self._chat.ask(body, read, who, meter=self.meter, guess=guess)
+        return await self._background.run_async(asked)
 
     def settings(self) -> Mapping[str, Any]:
         return {**self._marking(), "prompt_hash": self._identity[1]}
@@ -147,8 +154,8 @@ class VIEScoreJudge(Judge):
         )
         samples = range(self._config.samples)
         sc, pq = self.questions.about(instruction), self.questions.quality
-        asked = [self._ask("semantic question", sc, (before, after), k) for k in samples]
-        asked += [self._ask("quality question", pq, (after,), k) for k in samples]
+        asked = [self._ask("semantic question", sc, (before, after), (source, edited), k) for k in samples]
+        asked += [self._ask("quality question", pq, (after,), (edited,), k) for k in samples]
         # All are heard before any error is raised: which one it is must not depend on who is faster.
         answers = await asyncio.gather(*asked, return_exceptions=True)
         good: list[Answer[Marks]] = []
@@ -158,14 +165,28 @@ class VIEScoreJudge(Judge):
             good.append(answer)
         return self._verdict(good[: len(samples)], good[len(samples) :])
 
-    async def _ask(self, who: str, question: str, pictures: Sequence[str], sample: int) -> Answer[Marks]:
+    async def _ask(
+        self, who: str, question: str, pictures: Sequence[str], images: Sequence[RGB], sample: int
+    ) -> Answer[Marks]:
+        """pictures: the images as they are sent."""
+        system, schema = self.questions.system, self.questions.schema
         return await self._chat.ask(
-            self._body(
-                question, pictures, sample, system=self.questions.system, schema=self.questions.schema
-            ),
+            self._body(question, pictures, sample, system=system, schema=schema),
             partial(read_marks, top=self.questions.top),
             f"judge {self.name!r} ({self._config.model}), {who}",
+            meter=self.meter,
+            guess=self._guess(system + question, schema, images),
         )
+
+    def _guess(self, text: str, schema: Mapping[str, Any] | None, images: Sequence[RGB]) -> Usage:
+        """What one call may use, rather too much than too little."""
+        config = self._config
+        prompt_tokens = text_tokens(text if schema is None else text + json.dumps(schema))
+        for height, width in (image.shape[:2] for image in images):
+            scale = min(1.0, (config.max_side or math.inf) / max(height, width))
+            prompt_tokens += picture_tokens(height * scale, width * scale)
+        reply = config.max_tokens or config.extra_body.get("max_completion_tokens") or _REPLY_TOKENS
+        return Usage(prompt_tokens=prompt_tokens, completion_tokens=int(reply), images=len(images))
 
     def _body(
         self,

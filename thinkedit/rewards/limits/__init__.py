@@ -1,0 +1,1 @@
+"""Rates, prices and the budget of calls that cost something, and the ledger of what they cost."""
