@@ -37,6 +37,7 @@ class Command:
 PANELS: dict[str, tuple[Command, ...]] = {
     "Edit": (
         Command("edit", "thinkedit.cli.edit:edit", "Edit your own picture with a thinker that looks on."),
+        Command("studio", "thinkedit.cli.studio:studio", "The same in a web page."),
     ),
     "Train": (
         Command("demo", "thinkedit.cli.demo:demo", "The whole loop on this machine, from SFT to a report."),
@@ -44,11 +45,9 @@ PANELS: dict[str, tuple[Command, ...]] = {
         Command("train", "thinkedit.cli.train:train", "GRPO on real edits and verdicts."),
     ),
     "Data": (
-        Command(
-            "build-data",
-            "thinkedit.cli.data:build_data",
-            "Training sets from raw trajectories, and a report.",
-        ),
+        Command("collect", "thinkedit.cli.data:collect", "Raw trajectories of an expert with the editor."),
+        Command("build-data", "thinkedit.cli.data:build_data", "Training sets from raw trajectories."),
+        Command("convert-data", "thinkedit.cli.data:convert_data", "Training data in another format."),
     ),
     "Look": (
         Command("rollout", "thinkedit.cli.evaluate:rollout", "Play and print a few episodes of a policy."),
@@ -66,6 +65,7 @@ PANELS: dict[str, tuple[Command, ...]] = {
         Command(
             "serve-editor", "thinkedit.cli.serve:serve_editor", "Serve an editor to trainers, over HTTP."
         ),
+        Command("serve-judge", "thinkedit.cli.judge:serve_judge", "Serve a model as a judge, with vLLM."),
     ),
     "Tools": (
         Command(

@@ -1,9 +1,11 @@
-"""`thinkedit check-judge`."""
+"""`thinkedit check-judge` and `thinkedit serve-judge`."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import Counter
+from typing import Annotated
 
 import typer
 
@@ -42,3 +44,30 @@ def check_judge(config: options.Config = "demo", overrides: options.Overrides = 
     if alarm := report.alarm(loaded.judge.canaries.warn_below):
         typer.echo(alarm, err=True)
         raise typer.Exit(1)
+
+
+def serve_judge(
+    model: Annotated[str, typer.Argument(help="A vision-language model: a Hugging Face folder or hub name.")],
+    more: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="-- ARGUMENTS", help="Further ones of vLLM's server.", show_default=False),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="What clients call it (judge.options.model).", show_default="MODEL")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Other addresses than loopback need a token.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
+    token_env: Annotated[
+        str, typer.Option(help="The environment variable that holds the token.")
+    ] = "THINKEDIT_TOKEN",
+) -> None:
+    """Serve a vision-language model with vLLM, for the viescore and editscore judges.
+
+    Ends on Ctrl-C or SIGTERM. See docs/judges.md.
+    """
+    from thinkedit.actors.serving.judge import command, environment
+
+    arguments = command(model, name=name, host=host, port=port, more=more or ())
+    settings = environment(host, token_env)
+    typer.echo(f"starting vLLM; {name or model} will be at http://{host}:{port}/v1", err=True)
+    os.execve(arguments[0], arguments, dict(settings))  # signals reach vLLM itself
