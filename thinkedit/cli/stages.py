@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from thinkedit.configs.check import unmet
 from thinkedit.configs.load import RESOLVED, save_config
 from thinkedit.configs.schema import Config
 from thinkedit.envs.build import Parts
+from thinkedit.envs.protocol import Protocol
 from thinkedit.errors import ConfigError
 from thinkedit.evals.run import RunFolder, label
 
@@ -36,19 +37,22 @@ GRPO_FIGURES = {
 def open_run(config: Config) -> RunFolder:
     """The run folder of a configuration; a new one gets the resolved configuration.
 
+    Limits may change while a run is under way: they decide how fast it goes and how far, not where to.
+
     Raises:
         ConfigError: the folder holds a run with another configuration.
     """
     run = RunFolder(Path(config.run_dir))
     saved = run.root / RESOLVED
-    if not saved.exists():
-        run.root.mkdir(parents=True, exist_ok=True)
-        save_config(config, saved)
-    elif differing := differences(run.config(), config):
-        raise ConfigError(
-            f"{run.root} holds a run with other settings ({', '.join(differing)}): "
-            "choose another name=..., or delete the folder"
-        )
+    if saved.exists():
+        differing = differences(replace(run.config(), limits=config.limits), config)
+        if differing:
+            raise ConfigError(
+                f"{run.root} holds a run with other settings ({', '.join(differing)}): "
+                "choose another name=..., or delete the folder"
+            )
+    run.root.mkdir(parents=True, exist_ok=True)
+    save_config(config, saved)
     return run
 
 
@@ -104,7 +108,7 @@ def phase(run: RunFolder, name: str) -> Iterator[None]:
 
 
 def demonstrate(config: Config, run: RunFolder) -> Path:
-    """Let the scripted expert play until there are enough SFT examples."""
+    """The SFT examples: from `sft.data`, or played by the scripted expert until there are enough."""
     from thinkedit.actors.policy import ScriptedPolicy
     from thinkedit.data.demonstrations import write_demonstrations
     from thinkedit.envs.world.experts import NaiveExpert
@@ -112,8 +116,20 @@ def demonstrate(config: Config, run: RunFolder) -> Path:
     path = demonstrations_file(run)
     if path.exists():
         return path
-    parts = Parts.from_config(replace(config, editor=config.sft.editor) if config.sft.editor.name else config)
-    with phase(run, "demonstrations"), counter("demonstrations", config.sft.demonstrations) as progress:
+    if config.sft.data is not None:
+        from thinkedit.data.convert import write_sft_table
+
+        with phase(run, "demonstrations"):
+            write_sft_table(
+                Path(config.sft.data), path, Protocol(config.protocol, accept_at=config.episode.accept_at)
+            )
+        return path
+    played = replace(config, editor=config.sft.editor) if config.sft.editor.name else config
+    with (
+        closing(Parts.from_config(played)) as parts,
+        phase(run, "demonstrations"),
+        counter("demonstrations", config.sft.demonstrations) as progress,
+    ):
         asyncio.run(
             write_demonstrations(
                 path,
@@ -129,9 +145,12 @@ def demonstrate(config: Config, run: RunFolder) -> Path:
     return path
 
 
-def sft_steps(config: Config) -> int:
-    """Optimiser steps of the warm start; verl drops a last batch that is not full."""
-    return config.sft.epochs * (config.sft.demonstrations // config.sft.batch_size)
+def sft_steps(config: Config, data: Path) -> int:
+    """Optimiser steps of the warm start on a parquet; verl drops a last batch that is not full."""
+    import pyarrow.parquet as pq
+
+    examples = int(pq.read_metadata(data).num_rows)
+    return config.sft.epochs * (examples // config.sft.batch_size)
 
 
 def warm_start(config: Config, run: RunFolder) -> Path:
@@ -142,7 +161,7 @@ def warm_start(config: Config, run: RunFolder) -> Path:
     if policy.exists():
         return policy
     data = demonstrate(config, run)
-    with phase(run, "sft"), steps("SFT", sft_steps(config), {"train/loss": "loss"}) as on_step:
+    with phase(run, "sft"), steps("SFT", sft_steps(config, data), {"train/loss": "loss"}) as on_step:
         run_sft(config, data, run.root / "sft", on_step=on_step)
     return policy
 
@@ -163,8 +182,7 @@ def evaluate(config: Config, run: RunFolder, arms: Mapping[str, Path | None]) ->
     """Play the held-out tasks under each arm that has no episodes yet."""
     from thinkedit.evals.arms import Thinkers, play_arm
 
-    async def play_missing() -> None:
-        parts = Parts.from_config(config)
+    async def play_missing(parts: Parts) -> None:
         async with Thinkers(parts) as thinkers:
             for arm, path in missing.items():
                 with phase(run, "evaluation"), counter(f"evaluate {arm}", config.eval.tasks) as progress:
@@ -173,7 +191,8 @@ def evaluate(config: Config, run: RunFolder, arms: Mapping[str, Path | None]) ->
 
     missing = {arm: path for arm, path in arms.items() if not run.arm(arm).exists()}
     if missing:
-        asyncio.run(play_missing())
+        with closing(Parts.from_config(config)) as parts:
+            asyncio.run(play_missing(parts))
 
 
 def standard_arms(config: Config, run: RunFolder) -> dict[str, Path | None]:
@@ -203,6 +222,8 @@ def print_summary(run: RunFolder) -> None:
     """The headline table of a finished run."""
     import json
 
+    from thinkedit.rewards.limits.ledger import headline
+
     summary = json.loads(run.summary.read_text())
     table = Table(title=f"{run.root}: {summary['tasks']} held-out tasks", title_justify="left")
     for column in ("", "overall score 0-10", "95 % interval", "format", "critic error"):
@@ -217,6 +238,8 @@ def print_summary(run: RunFolder) -> None:
             _plain((figures["critic"] or {}).get("overall")),
         )
     console.print(table)
+    if spending := summary.get("spending"):  # absent in runs of before there were limits
+        console.print(f"  {headline(spending)}")
     for name, check in summary["checks"].items():
         mark = "[green]holds[/]" if check["holds"] else "[red]misses[/]"
         console.print(f"  {mark:>20} {name}: {_plain(check['value'])} (target {check['target']})")

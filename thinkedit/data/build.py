@@ -119,7 +119,7 @@ class _Build:
         try:
             if exclusion(path):
                 return Fate.BENCHMARK
-            source = trajectory.source_sha256 or pictures.sha256_of(path)
+            source = pictures.sha256_of(path)
         except DataError as error:
             raise DataError(f"{line.where}: source_image: {error}") from error
         replies = [reply for _, reply in self._examiner.samples(kept)]
@@ -197,8 +197,8 @@ def _record(kept: Trajectory, i: int, line: Line, sample: Sample | None) -> Reco
         task_type=kept.task_type,
         source_dataset=kept.source_dataset,
         editor=kept.editor,
-        source_image=_image(kept.source_image, line, "source_image"),
-        edited_image=_image(step.image, line, f"steps[{i}].image"),
+        source_image=_image(kept.source_image, kept.source_sha256, line, "source_image"),
+        edited_image=_image(step.image, step.image_sha256, line, f"steps[{i}].image"),
         instruction=kept.instruction,
         prompt=step.prompt,
         score=Score.of(score.semantic, score.quality, score.judge_id, score.prompt_hash),
@@ -209,11 +209,14 @@ def _record(kept: Trajectory, i: int, line: Line, sample: Sample | None) -> Reco
     )
 
 
-def _image(image: str, line: Line, field: str) -> ImageRef:
+def _image(image: str, sha256: str | None, line: Line, field: str) -> ImageRef:
     try:
-        return pictures.describe(_path(image, line.file))
+        found = pictures.describe(_path(image, line.file))
     except DataError as error:
         raise DataError(f"{line.where}: {field}: {error}") from error
+    if sha256 is not None and found.sha256 != sha256:
+        raise DataError(f"{line.where}: {field}: {found.path} is not the picture that was collected (sha256)")
+    return found
 
 
 def _path(image: str, file: Path) -> str:

@@ -15,7 +15,7 @@ from omegaconf import MISSING
 
 from thinkedit.envs.images import read_rgb
 from thinkedit.errors import ConfigError, DataError, UnknownName
-from thinkedit.types import RGB, Task
+from thinkedit.types import RGB, StoredState, Task
 
 SPLITS = ("train", "val", "test", "sft")
 """sft: for the warm start; train: for reinforcement learning; val and test: held out."""
@@ -39,6 +39,14 @@ class TaskSource(ABC):
             IndexError: the index is negative, or not below a finite split's size.
             DataError: the task's record or picture can't be read.
         """
+
+    def start(self, split: str, index: int) -> Task | StoredState:
+        """What an episode of the task starts from; sources of stored edits give the state.
+
+        Raises:
+            UnknownName, IndexError, DataError: as `task`.
+        """
+        return self.task(split, index)
 
     @abstractmethod
     def size(self, split: str) -> int | None:
@@ -142,16 +150,18 @@ class FileTasks(TaskSource):
             raise DataError(f"{where}: image: {error}") from error
 
     def _share_of(self, digest: str) -> str:
-        place, config = int(digest[:12], 16) / 16**12, self._config
-        for split, share in (
-            ("val", config.val_share),
-            ("test", config.test_share),
-            ("sft", config.sft_share),
-        ):
-            if place < share:
-                return split
-            place -= share
-        return "train"
+        config = self._config
+        return split_of(digest, val=config.val_share, test=config.test_share, sft=config.sft_share)
+
+
+def split_of(digest: str, **shares: float) -> str:
+    """The split that a hash in hexadecimal falls into; what the shares leave is "train"."""
+    place = int(digest[:12], 16) / 16**12
+    for split, share in shares.items():
+        if place < share:
+            return split
+        place -= share
+    return "train"
 
 
 def _record(line: str, where: str) -> dict[str, Any]:

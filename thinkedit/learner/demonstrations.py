@@ -17,13 +17,16 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from thinkedit.errors import DataError
+from thinkedit.pixels import within_pixels
 
 PLACEHOLDER = "<image>"
 Sample = dict[str, Any]
 
 
 class DemonstrationSet(Dataset[Sample]):
-    """Rows of `messages` (one user, one assistant) and `images` ([{bytes}]), in order of `<image>`.
+    """Rows of `messages` (one user, one assistant) and `images`, in order of `<image>`.
+
+    An image is {bytes} or, by reference, {image: path}.
 
     A sample: input_ids [L], loss_mask [L] (1 on the reply and its end token), position_ids [4, L]
     (text position, then the three rotary axes; [L] for models without them) and multi_modal_inputs.
@@ -40,6 +43,7 @@ class DemonstrationSet(Dataset[Sample]):
         self._rows = rows.select(range(max_samples)) if 0 < max_samples < len(rows) else rows
         self._tokenizer, self._processor = tokenizer, processor
         self._max_length = int(config.max_length)
+        self._pixels = int(config.min_pixels), int(config.max_pixels)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -70,7 +74,7 @@ class DemonstrationSet(Dataset[Sample]):
             raise DataError(f"a demonstration has one user and one assistant message, not {roles}")
         asked, answered = (message["content"] for message in row["messages"])
         pieces = asked.split(PLACEHOLDER)
-        images = [Image.open(io.BytesIO(image["bytes"])).convert("RGB") for image in row["images"]]
+        images = [within_pixels(_opened(image), *self._pixels) for image in row["images"]]
         if len(pieces) - 1 != len(images):
             raise DataError(f"{len(pieces) - 1} {PLACEHOLDER} placeholders for {len(images)} images")
         content: list[dict[str, str]] = []
@@ -111,3 +115,14 @@ class DemonstrationSet(Dataset[Sample]):
             mm_token_type_ids=(ids == self._processor.image_token_id).long()[None],
         )
         return torch.cat([text[None], axes[:, 0]])
+
+
+def _opened(image: Sample) -> Image.Image:
+    held = image.get("bytes") or image.get("image")
+    if not isinstance(held, bytes | str):
+        raise DataError(f"an image of a demonstration is {{bytes}} or {{image: path}}, not {image!r}")
+    try:
+        with Image.open(held if isinstance(held, str) else io.BytesIO(held)) as opened:
+            return opened.convert("RGB")
+    except OSError as error:
+        raise DataError(f"an image of a demonstration can't be read: {error}") from error

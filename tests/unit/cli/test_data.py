@@ -38,3 +38,27 @@ def test_a_mistyped_rule_offers_the_nearest(tmp_path: Path) -> None:
     result = runner.invoke(cli.app, ["build-data", "t.jsonl", "--out", str(tmp_path / "o"), "data.rl_shar=1"])
     assert result.exit_code == 2
     assert "Did you mean 'data.rl_share'" in result.stderr
+
+
+def test_collect_then_build_then_convert(tmp_path: Path) -> None:
+    raw, out, target = tmp_path / "raw", tmp_path / "out", tmp_path / "rl.parquet"
+    expert = ["--expert", "naive_expert", "--edits", "3"]
+    collected = runner.invoke(cli.app, ["collect", "--out", str(raw), *expert, "--count", "12"])
+    assert collected.exit_code == 0, collected.output
+    assert "12 collected, 0 were there, 0 failed" in collected.stdout
+    rules = ["data.keep_immediate_success=true", "data.balance_share=1"]
+    built = runner.invoke(cli.app, ["build-data", str(raw), "--out", str(out), "--score", *rules])
+    assert built.exit_code == 0, built.output
+    assert "edits graded" in built.stdout
+    formats = ["--from", "records", "--to", "verl-rl"]
+    converted = runner.invoke(cli.app, ["convert-data", str(out / "records/rl.jsonl"), str(target), *formats])
+    assert converted.exit_code == 0, converted.output
+    assert target.read_bytes() == (out / "verl/rl.parquet").read_bytes()
+
+
+def test_a_shard_is_read_as_people_count(tmp_path: Path) -> None:
+    command = ["collect", "--out", str(tmp_path / "raw"), "--expert", "naive_expert", "--count", "4"]
+    assert runner.invoke(cli.app, [*command, "--shard", "2/2"]).exit_code == 0
+    assert (tmp_path / "raw/trajectories-2-of-2.jsonl").read_bytes().count(b"\n") == 2
+    for wrong in ("3/2", "0/2", "half"):
+        assert runner.invoke(cli.app, [*command, "--shard", wrong]).exit_code == 2

@@ -121,11 +121,14 @@ def test_ctrl_c_keeps_what_is_there(picture: Path, tmp_path: Path) -> None:
             text=True,
             env={**os.environ, "TERM": "dumb"},
         )
-        while server.in_flight == 0:
-            assert process.poll() is None
-            time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        shown, _ = process.communicate(timeout=60)
+        try:
+            while server.in_flight == 0:
+                assert process.poll() is None
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            shown, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 0, shown
     assert "stopped: edit 0 is the result" in shown
     assert json.loads((out / "edit.json").read_text())["stop"] == "stopped"

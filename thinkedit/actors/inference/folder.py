@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
-from thinkedit.actors.inference.records import Attempt, Edited, EditResult, Event, Finished, Started, Thought
+from thinkedit.actors.inference.as_json import picture_name, result_json
+from thinkedit.actors.inference.records import Edited, EditResult, Event, Finished, Started
 from thinkedit.actors.inference.sheet import contact_sheet
 from thinkedit.errors import DataError
-from thinkedit.types import RGB, Verdict
+from thinkedit.types import RGB
 
 SOURCE, RESULT, SHEET, RECORD = "source.png", "result.png", "sheet.png", "edit.json"
-
-
-def picture_name(index: int) -> str:
-    """The file of an edit."""
-    return f"edit_{index}.png"
 
 
 def new_folder(path: Path) -> Path:
@@ -52,7 +45,7 @@ def recorder(folder: Path) -> Callable[[Event], None]:
             case Finished(result):
                 write_png(result.image, folder / RESULT)
                 write_png(contact_sheet(result), folder / SHEET)
-                text = json.dumps(as_json(result), indent=2, ensure_ascii=False)
+                text = json.dumps(result_json(result), indent=2, ensure_ascii=False)
                 # What is no Unicode text becomes \\udc80 and the like, which JSON reads back.
                 (folder / RECORD).write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
@@ -76,50 +69,3 @@ def save(result: EditResult, folder: str | Path) -> Path:
 
 def write_png(image: RGB, path: Path) -> None:
     Image.fromarray(image).save(path, "PNG")
-
-
-def as_json(result: EditResult) -> dict[str, Any]:
-    """Everything but the pixels, as plain data."""
-    return {
-        "thinkedit": version("thinkedit"),
-        "instruction": result.instruction,
-        **asdict(result.options),
-        **result.about,
-        "size": [result.source.shape[1], result.source.shape[0]],
-        "rewrite": None if result.rewrite is None else _thought(result.rewrite),
-        "edits": [_attempt(attempt) for attempt in result.attempts],
-        "chosen": result.chosen,
-        "stop": result.stop.value,
-        "detail": result.detail,
-    }
-
-
-def _attempt(attempt: Attempt) -> dict[str, Any]:
-    return {
-        "file": picture_name(attempt.index),
-        "prompt": attempt.prompt,
-        "seconds": round(attempt.seconds, 3),
-        "critique": None if attempt.thought is None else _thought(attempt.thought),
-        "verdict": None if attempt.verdict is None else _verdict(attempt.verdict),
-        "judge_fault": attempt.judge_fault,
-    }
-
-
-def _thought(thought: Thought) -> dict[str, Any]:
-    return {
-        "reason": thought.reason,
-        "predicted": None if thought.predicted is None else asdict(thought.predicted),
-        "next_prompt": thought.prompt,
-        "end": None if thought.end is None else thought.end.value,
-        "reply": thought.reply,
-        "faults": list(thought.faults),
-        "seconds": round(thought.seconds, 3),
-    }
-
-
-def _verdict(verdict: Verdict) -> dict[str, Any]:
-    return {
-        **asdict(verdict.scores),
-        "judge_id": verdict.judge_id,
-        "prompt_hash": verdict.prompt_hash,
-    }

@@ -110,9 +110,9 @@ class Options:
             ConfigError: see above.
         """
         if mode not in list(Mode):
-            raise UnknownName("mode", mode, list(Mode))
+            raise UnknownName("mode", mode, [known.value for known in Mode])
         if select not in list(Select):
-            raise UnknownName("selection", select, list(Select))
+            raise UnknownName("selection", select, [known.value for known in Select])
         return cls(mode=Mode(mode), select=Select(select), turns=turns, seed=seed)
 
 

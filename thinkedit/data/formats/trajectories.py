@@ -25,12 +25,16 @@ from thinkedit.types import Scores
 
 
 class Score(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A verdict of one edit against the original instruction."""
+    """A verdict of one edit against the original instruction, and whose.
+
+    notes: the judge's, its raw replies too.
+    """
 
     semantic: Mark
     quality: Mark
     judge_id: str | None = None
     prompt_hash: str | None = None
+    notes: dict[str, Any] = {}
 
     @property
     def overall(self) -> float:
@@ -75,17 +79,28 @@ class ExpertNote(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Trajectory(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The edits of one source image, in the order in which they were made."""
+    """The edits of one source image, in the order in which they were made.
+
+    split, index: of the task that it was collected for. *_sha256: of the files' bytes.
+    """
 
     trajectory_id: Text
     task_type: Text
     instruction: Text
     source_image: Text
     steps: Annotated[tuple[Step, ...], Meta(min_length=1)]
+    split: str | None = None
+    index: int | None = None
     source_dataset: str | None = None
     source_sha256: str | None = None
     editor: Editor | None = None
     expert: ExpertNote | None = None
+
+    def __post_init__(self) -> None:
+        judges = {(step.score.judge_id, step.score.prompt_hash) for step in self.steps if step.score}
+        if len(judges) > 1:
+            named = " and ".join(sorted(f"{name} ({prompt})" for name, prompt in judges))
+            raise ValueError(f"steps: scores of different judges can't be compared: {named}")
 
 
 class Located(Struct, frozen=True):

@@ -112,8 +112,8 @@ def heat(title: str, table: Mapping[str, Sequence[int]]) -> HeatTable:
 def _histograms(report: Mapping[str, Any]) -> list[Bars]:
     shown = []
     for name, (title, note) in _HISTOGRAMS.items():
-        if name in report["overall"]:
-            histogram = report["overall"][name]
+        histogram = report["overall"].get(name)
+        if histogram and histogram["n"]:
             svg = bars(histogram["counts"], [str(level) for level in LEVELS])
             shown.append(Bars(title, note, f"{histogram['mean']:.2f}", svg))
     edges = report["variance"]["edges"]

@@ -61,12 +61,15 @@ class Expert(ABC):
             verdict: the judge's, of the edit in the observation; None: the expert grades it itself.
 
         Raises:
-            DataError: the task is not of the world.
+            DataError: the task is not of the world, or its picture holds nothing that it asks for.
         """
         instruction = _understood(task.instruction)
         source = read_scene(observation.source).scene
         edited = read_scene(observation.edited).scene
-        found = assess(source, edited, instruction.goals(source))
+        goals = instruction.goals(source)
+        if not goals:
+            raise DataError(f"{task.instruction!r} can't be carried out in the source picture")
+        found = assess(source, edited, goals)
         scores = verdict.scores if verdict else found.scores
         scores = Scores(round(scores.semantic), round(scores.quality))
         accept = scores.lowest >= self._protocol.accept_at

@@ -169,6 +169,11 @@ def test_a_task_that_is_not_of_the_world_is_an_error() -> None:
         replied(NaiveExpert(), SOURCE, "add a lamp")
 
 
+def test_a_picture_without_what_is_asked_for_is_an_error() -> None:
+    with pytest.raises(DataError, match="can't be carried out"):
+        replied(NaiveExpert(), SOURCE, "paint the green triangle red")
+
+
 def test_the_corpus_is_repeatable_and_holds_every_word_soon() -> None:
     texts = list(corpus(random.Random(0), 300))
     assert texts == list(corpus(random.Random(0), 300))
