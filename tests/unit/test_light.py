@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 
-HEAVY = ("torch", "ray", "verl", "vllm", "transformers", "tensordict")
+HEAVY = ("torch", "ray", "verl", "vllm", "transformers", "tensordict", "diffusers")
 
 
 def loaded_by(code: str) -> set[str]:
@@ -35,6 +35,16 @@ def test_a_played_episode_is_light_too() -> None:
         "asyncio.run(session.start(parts.tasks.task('train', 0), seed=0))\n"
         "asyncio.run(session.step('no reply at all'))"
     )
+    assert not modules & set(HEAVY)
+
+
+def test_an_editor_that_needs_a_gpu_is_light_until_it_edits() -> None:
+    modules = loaded_by(
+        "from thinkedit.configs.load import load_config\n"
+        "from thinkedit.envs.build import Parts\n"
+        "Parts.from_config(load_config('demo', ['editor=flux_kontext'])).close()"
+    )
+    assert "thinkedit" in modules
     assert not modules & set(HEAVY)
 
 

@@ -163,6 +163,7 @@ def rollout(
     """Play a few held-out episodes and print every critique and verdict."""
     import asyncio
     import tempfile
+    from contextlib import closing
 
     from thinkedit.actors.store import TrajectoryStore
     from thinkedit.cli.show import print_episode
@@ -175,15 +176,14 @@ def rollout(
     loaded = load_config(config, [*(overrides or ()), f"eval.tasks={episodes}"])
     if policy not in EXPERTS and not Path(policy).is_dir():
         raise UnknownName("policy", policy, [*EXPERTS, "a model folder"])
-    parts = Parts.from_config(loaded)
     arm, path = (policy, None) if policy in EXPERTS else ("policy", Path(policy))
 
-    async def play_into(folder: Path) -> None:
+    async def play_into(parts: Parts, folder: Path) -> None:
         async with Thinkers(parts) as thinkers:
             await play_arm(parts, arm, await thinkers.get(arm, path), folder)
 
-    with tempfile.TemporaryDirectory() as scratch:
+    with closing(Parts.from_config(loaded)) as parts, tempfile.TemporaryDirectory() as scratch:
         store = Path(scratch) / arm
-        asyncio.run(play_into(store))
+        asyncio.run(play_into(parts, store))
         for episode in sorted(TrajectoryStore(store).read(), key=lambda episode: episode.seed):
             print_episode(episode)

@@ -1,0 +1,1 @@
+"""A web page for `thinkedit edit`: upload a picture, say what to change, watch, stop, download."""
