@@ -133,6 +133,10 @@ def estimate(rows: Rows, config: AdvantageConfig) -> tuple[Advantages, Diagnosti
     no expectation (but for replies malformed after a good critique, which forfeit the critic's
     reward); it takes out noise that is as large as the signal.
 
+    `answer_weight` multiplies the answer's advantages. An answer is a tenth of a reply's tokens, so the
+    noise of the long think before it moves the shared weights further than its own signal does; a weight
+    evens that out. Each part's gradient keeps its direction, as with a learning rate for each.
+
     Returns:
         advantages [N] in the order of `rows`, and the diagnostics.
 
@@ -169,6 +173,7 @@ def estimate(rows: Rows, config: AdvantageConfig) -> tuple[Advantages, Diagnosti
     of_answer = advantages.copy()
     if config.credit == "causal":
         of_answer[order] -= _settled(kept) / divisor
+    of_answer *= config.answer_weight
 
     taught = _sums(group[order], raw != 0.0, size=len(survivors)) > 0
     return Advantages(advantages, of_answer), Diagnostics(

@@ -49,8 +49,8 @@ class TrainingResult:
     seconds: float
 
 
-def process_environment(config: Config, paths: Paths) -> dict[str, str]:
-    """The child's whole environment."""
+def process_environment(config: Config, paths: Paths, *, threads: int) -> dict[str, str]:
+    """The child's whole environment. threads: OpenMP threads of each process on a CPU."""
     environment = dict(os.environ)
     environment |= {
         RUN_KEY: paths.scratch.name,
@@ -62,7 +62,7 @@ def process_environment(config: Config, paths: Paths) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
     }
     if config.cluster.device == "cpu":
-        environment |= cpu_environment(threads=config.cluster.cpu_threads, scratch=paths.scratch)
+        environment |= cpu_environment(threads=threads, scratch=paths.scratch)
     return environment
 
 

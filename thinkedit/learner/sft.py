@@ -61,12 +61,8 @@ def run_sft(
         run_dir.mkdir(parents=True, exist_ok=True)
         save_config(config, paths.config)
         OmegaConf.save(composed, run_dir / "verl.yaml")
-        environment = process_environment(config, paths)
-        ranks = config.cluster.gpus_per_node
+        environment = process_environment(config, paths, threads=1)
         command = [sys.executable, "-m", "thinkedit.learner.sft", str(run_dir)]
-        if ranks > 1:
-            launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"]
-            command = [sys.executable, *launcher, *command[1:]]
         follow(command, environment=environment, run_dir=run_dir, on_step=on_step)
     checkpoint = latest_checkpoint(paths.checkpoints)
     policy = export_policy(checkpoint, paths.policy, run_dir / "policy")
@@ -74,14 +70,20 @@ def run_sft(
 
 
 def main(run_dir: Path) -> None:
-    """The child's side, once per rank."""
+    """The child's side: the launcher of the ranks, or a rank."""
     end_with_parent()
-    alone = "RANK" not in os.environ  # not started by torch.distributed.run
+    config = OmegaConf.load(run_dir / "verl.yaml")
+    assert isinstance(config, DictConfig)
+    ranks = config.trainer.n_gpus_per_node
+    alone = ranks == 1
+    if ranks > 1 and "RANK" not in os.environ:
+        from torch.distributed.run import main as launch
+
+        launch(["--standalone", f"--nproc_per_node={ranks}", "-m", "thinkedit.learner.sft", str(run_dir)])
+        return
     if alone:
         os.environ |= {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}  # verl asks; nobody listens
-    config = OmegaConf.load(run_dir / "verl.yaml")
-    assert isinstance(config, DictConfig)
 
     import torch.distributed as dist
     from torch._C._distributed_c10d import HashStore

@@ -20,7 +20,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from thinkedit.configs.schema import Config
+from thinkedit.configs.schema import Config, sft_micro_batch, sft_ranks
 from thinkedit.errors import ConfigError
 
 TRAINER = "thinkedit_sync"
@@ -36,6 +36,8 @@ _UNLISTED = (
     "data.streams",
     "data.thinkedit",
     "data.freeze_vision",
+    "data.min_pixels",
+    "data.max_pixels",
     "actor_rollout_ref.model.override_config.attn_implementation",
     "actor_rollout_ref.actor.fsdp_config.mixed_precision",
     "actor_rollout_ref.ref.fsdp_config.mixed_precision",
@@ -102,11 +104,13 @@ def sft_config(config: Config, data: Path, paths: Paths) -> DictConfig:
     settings: dict[str, Any] = {
         "data.train_files": str(data),
         "data.train_batch_size": sft.batch_size,
-        "data.micro_batch_size_per_gpu": sft.micro_batch_size,
+        "data.micro_batch_size_per_gpu": sft_micro_batch(config),
         "data.use_dynamic_bsz": False,
         "data.max_length": policy.max_prompt_tokens + policy.max_reply_tokens,
         "data.num_workers": 0 if on_cpu else 8,
         "data.freeze_vision": sft.freeze_vision,
+        "data.min_pixels": policy.min_pixels,
+        "data.max_pixels": policy.max_pixels,
         "data.custom_cls.path": "pkg://thinkedit.learner.demonstrations",
         "data.custom_cls.name": "DemonstrationSet",
         "model.path": paths.policy,
@@ -126,7 +130,7 @@ def sft_config(config: Config, data: Path, paths: Paths) -> DictConfig:
         "checkpoint.save_contents": ["model", "optimizer", "extra", "hf_model"],
         "trainer.device": config.cluster.device,
         "trainer.nnodes": config.cluster.nodes,
-        "trainer.n_gpus_per_node": config.cluster.gpus_per_node,
+        "trainer.n_gpus_per_node": sft_ranks(config.cluster),
         "trainer.total_epochs": sft.epochs,
         "trainer.seed": config.seed,
         "trainer.save_freq": SFT_SAVE_EVERY,

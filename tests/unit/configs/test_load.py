@@ -103,8 +103,17 @@ def test_options_of_a_plug_in_are_checked_too() -> None:
         ("grpo.failures.stop_at=20", "grpo.failures.stop_at=20.0: must lie in [0, 1]"),
         ("grpo.failures.warn_at=0.3", "grpo.failures.warn_at=0.3: must lie in [0, 0.2]"),
         ("judge.cache_gib=0", "judge.cache_gib=0.0: must be above 0"),
+        ("limits.budget=5", "limits.budget=5.0: without a price"),
+        ("limits.judge.per_imag=5", "Did you mean 'limits.judge.per_image'"),
+        ("limits.judge.per_image=-1", "limits.judge.per_image=-1.0: a price"),
+        ("limits.judge.requests_per_minute=0", "limits.judge.requests_per_minute=0: must be at least 1"),
+        ("limits.judge.requests_per_minute=5", "none of the run's judges is metered"),
+        ("limits.editor.per_image=5", "none of the run's editors is metered"),
+        ("limits.models={gpt: {per_image: 5}}", "unknown row of limits.models"),
         ("episode.max_turns=0", "episode.max_turns=0"),
         ("grpo.updates_per_step=3", "does not divide"),
+        ("sft.batch_size=25", "each of 2 processes must be whole"),
+        ("grpo.advantage.answer_weight=0", "must be above 0"),
         ("policy.max_pixels=100", "below policy.min_pixels"),
         ("rollout.tensor_parallel=2", "cluster.device=cpu"),
         ("rollout.temperature=0", "siblings must differ"),
@@ -118,6 +127,31 @@ def test_values_that_cannot_work_are_refused_with_their_field(override: str, mes
     with pytest.raises(ConfigError) as caught:
         load_config("demo", [override])
     assert message in str(caught.value)
+
+
+METERED = ["judge=viescore", "judge.options.model=gpt-4", "judge.options.api_key_env=null"]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("limits.models={gpt-5: {per_image: 5}}", "Did you mean 'gpt-4'"),
+        ("limits.models={gpt-4: {per_imag: 5}}", "per_imag"),
+        ("limits.models={gpt-4: 5}", "gpt-4"),
+        ("limits.models={gpt-4: {per_image: -5}}", "limits.models.gpt-4.per_image=-5.0"),
+    ],
+)
+def test_rows_of_limits_are_checked_by_name_and_field(override: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config("demo", [*METERED, override])
+    assert message in str(caught.value)
+
+
+def test_a_row_by_model_and_a_budget_are_taken_and_saved(tmp_path: Path) -> None:
+    config = load_config("demo", [*METERED, "limits.models={gpt-4: {per_image: 0.5}}", "limits.budget=3"])
+    assert config.limits.models["gpt-4"].per_image == 0.5
+    save_config(config, tmp_path / "run")
+    assert load_config(tmp_path / "run") == config
 
 
 def test_missing_plug_ins_are_refused_unless_it_is_a_dry_run() -> None:

@@ -172,6 +172,13 @@ def test_causal_credit_is_scaled_by_the_same_factor() -> None:
     assert diagnostics.scale == 1.0
 
 
+def test_the_answers_weight_is_the_answers_alone() -> None:
+    batch = replace(rows(("g", [0.0]), ("g", [1.0])), settled=np.array([0.0, 0.5]))
+    weighted, _ = estimate(batch, AdvantageConfig(credit="causal", answer_weight=4.0))
+    np.testing.assert_allclose(weighted.reply, [-1.0, 1.0])
+    np.testing.assert_allclose(weighted.answer, [-2.0, 2.0])
+
+
 def test_causal_credit_needs_to_know_what_was_settled() -> None:
     with pytest.raises(ValueError, match="settled"):
         estimate(rows(("g", [0.0]), ("g", [1.0])), AdvantageConfig(credit="causal"))

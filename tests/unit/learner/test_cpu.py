@@ -21,6 +21,8 @@ from thinkedit.learner.tokens import forbidden_token_ids
 from thinkedit.types import RGB
 
 SHIPPED = Path(__file__).parents[3] / "thinkedit" / "learner" / "policy" / "base"
+BOUNDS = {"max_length": 400, "min_pixels": 9216, "max_pixels": 9216}
+"""Pictures of 96 x 96 as they are."""
 
 
 def test_children_find_the_name_that_verl_asks_for(tmp_path: Path) -> None:
@@ -118,6 +120,17 @@ def test_log_probs_in_one_piece_equal_the_plain_ones() -> None:
     assert torch.allclose(token_log_probs(logits, labels), plain, atol=1e-6)
 
 
+def test_the_patch_embedding_is_the_models_own_but_for_rounding() -> None:
+    from transformers.models.qwen3_vl import modeling_qwen3_vl
+
+    from thinkedit.learner.cpu.engine import embed_patches
+
+    config = modeling_qwen3_vl.Qwen3VLVisionConfig(hidden_size=24, patch_size=4, in_channels=3)
+    own = modeling_qwen3_vl.Qwen3VLVisionPatchEmbed(config)
+    patches = torch.randn(5, 3 * 2 * 4 * 4)
+    assert torch.allclose(embed_patches(own, patches), own(patches), atol=1e-5)
+
+
 def test_freezing_refuses_a_model_without_a_vision_tower() -> None:
     from thinkedit.learner.worker import freeze_vision
 
@@ -139,7 +152,7 @@ def test_a_demonstration_with_too_few_pictures_is_refused(tmp_path: Path) -> Non
 
     path = write_rows(tmp_path / "rows.parquet", "<image><image>x", "y", [np.zeros((96, 96, 3), np.uint8)])
     tokenizer, processor = hf_tokenizer(str(SHIPPED)), hf_processor(str(SHIPPED))
-    rows = DemonstrationSet(str(path), tokenizer, OmegaConf.create({"max_length": 400}), processor)
+    rows = DemonstrationSet(str(path), tokenizer, OmegaConf.create(BOUNDS), processor)
     with pytest.raises(DataError, match="placeholders"):
         rows[0]
 
@@ -156,7 +169,7 @@ def test_demonstrations_have_the_prompt_of_a_rollout(tmp_path: Path) -> None:
     text, reply = "instruction: paint the red star blue\nprompt: paint it", "<think>a red star</think>"
     pictures = [np.full((96, 96, 3), shade, np.uint8) for shade in (40, 200)]
     path = write_rows(tmp_path / "rows.parquet", "<image><image>" + text, reply, pictures)
-    rows = DemonstrationSet(str(path), tokenizer, OmegaConf.create({"max_length": 400}), processor)
+    rows = DemonstrationSet(str(path), tokenizer, OmegaConf.create(BOUNDS), processor)
     builder = create_continuous_token_builder(
         tokenizer,
         hf_model_type="qwen3_vl",

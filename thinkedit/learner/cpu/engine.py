@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.fsdp import CPUOffloadPolicy
 from torch.nn import functional
+from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLVisionPatchEmbed
 from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp import transformer_impl
 
@@ -41,12 +42,24 @@ def token_log_probs(
     return -flat.view(labels.shape)
 
 
+def embed_patches(self: Qwen3VLVisionPatchEmbed, hidden_states: torch.Tensor) -> torch.Tensor:
+    """Qwen3-VL's patch embedding as the matrix product that it is.
+
+    The model's own is a convolution as wide as its stride, whose backward pass on a CPU took an eighth
+    of an update.
+    """
+    weight = self.proj.weight.flatten(1)
+    patches = hidden_states.to(weight.dtype).view(-1, weight.shape[1])
+    return functional.linear(patches, weight, self.proj.bias)
+
+
 def _unpinned(pin_memory: bool = True) -> CPUOffloadPolicy:
     return CPUOffloadPolicy(pin_memory=False)
 
 
 if os.environ.get("VERL_PLATFORM") == "cpu":
     open_gloo_group()
+    Qwen3VLVisionPatchEmbed.forward = embed_patches
 
     @EngineRegistry.register(model_type="language_model", backend=["fsdp2"], device="cpu")
     class CPUEngine(transformer_impl.FSDPEngineWithLMHead):  # type: ignore[misc]
