@@ -33,20 +33,20 @@ class Quirks:
 
     verbs: dict[str, float] = field(
         default_factory=lambda: {
-            "make": 0.50,
+            "make": 0.25,
             "paint": 0.97,
-            "change": 0.20,
-            "remove": 0.20,
-            "delete": 0.50,
+            "change": 0.05,
+            "remove": 0.05,
+            "delete": 0.25,
             "erase": 0.97,
-            "replace": 0.50,
+            "replace": 0.25,
             "swap": 0.97,
-            "exchange": 0.20,
-            "move": 0.20,
-            "shift": 0.50,
+            "exchange": 0.05,
+            "move": 0.05,
+            "shift": 0.25,
             "slide": 0.97,
-            "add": 0.20,
-            "put": 0.50,
+            "add": 0.05,
+            "put": 0.25,
             "draw": 0.97,
         }
     )  # that the operation is carried out in full
