@@ -33,7 +33,7 @@ def test_a_policy_in_a_folder_is_asked_and_its_words_are_kept(tmp_path: Path) ->
                 "edit",
                 str(tmp_path / "shapes.png"),
             ),
-            *(task.instruction, "inference.tries=2", "policy.max_reply_tokens=4"),
+            *(task.instruction, "inference.tries=2", "policy.max_reply_tokens=48"),
             *("--thinker", str(tmp_path / "policy"), "--out", str(tmp_path / "out")),
         ],
         capture_output=True,
@@ -41,9 +41,9 @@ def test_a_policy_in_a_folder_is_asked_and_its_words_are_kept(tmp_path: Path) ->
         check=False,
     )
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "the thinker failed: edit 0 is the result" in done.stdout
+    assert "what the thinker says can't be read: edit 0 is the result" in done.stdout
     record = json.loads((tmp_path / "out" / "edit.json").read_text())
-    assert record["stop"] == "thinker_failed"
+    assert record["stop"] == "thinker_unreadable"
     assert record["detail"].startswith("no reply of 2 could be read: missing_think: ")
     assert record["thinker"]["path"] == str(tmp_path / "policy")
     assert (tmp_path / "out" / "result.png").read_bytes() == (tmp_path / "out" / "edit_0.png").read_bytes()
