@@ -1,4 +1,4 @@
-"""Our server and client against a plain one, as ratios, and how replicas add up: python benchmarks/serving.py.
+"""Our server and client against a plain one, and how replicas add up: python benchmarks/serving.py.
 
 The plain server is FastAPI with one worker process per replica, which makes one edit after another;
 its client posts JSON to it. Ours is `thinkedit serve-editor` with as many replicas, asked by the HTTP
@@ -22,8 +22,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-TESTS = Path(__file__).parents[1] / "tests"
-sys.path.insert(0, str(TESTS))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 import httpx
 import numpy as np
@@ -34,6 +33,7 @@ from thinkedit.envs.editors.pictures import encode_png
 from thinkedit.envs.world.tasks import WorldTasks
 from thinkedit.types import RGB
 
+TESTS = Path(__file__).parents[1] / "tests"
 PROMPT = "paint the red star blue, leave the rest alone"
 PLAIN = """
 import base64, io, os, sys
@@ -136,9 +136,9 @@ def plain(delay_s: float, replicas: int) -> Iterator[Ask]:
         port = free.getsockname()[1]
         free.close()
         paths = os.pathsep.join([folder, str(TESTS), os.environ.get("PYTHONPATH", "")])
+        options = ["plain:app", f"--port={port}", f"--workers={replicas}", "--log-level=error"]
         process = subprocess.Popen(
-            [sys.executable, "-m", "uvicorn", "plain:app", f"--port={port}", f"--workers={replicas}"]
-            + ["--log-level=error"],
+            [sys.executable, "-m", "uvicorn", *options],
             env=os.environ | {"PYTHONPATH": paths, "DELAY_S": str(delay_s), "OMP_NUM_THREADS": "1"},
         )
         client = httpx.AsyncClient(trust_env=False, timeout=300, limits=httpx.Limits(max_connections=64))

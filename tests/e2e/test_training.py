@@ -30,6 +30,7 @@ from thinkedit.types import Episode
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(1500)]
 
 TASKS, GROUP, STEPS = 4, 4, 2
+VALIDATION = 6
 SETTINGS = (
     "sft.epochs=1",
     "sft.demonstrations=128",
@@ -40,6 +41,8 @@ SETTINGS = (
     "grpo.save_every=100",
     "rollout.workers=2",
     "judge.canaries={every: 2, pairs: 5}",
+    f"grpo.validate_every={STEPS}",
+    f"grpo.validate_tasks={VALIDATION}",
 )
 
 
@@ -104,6 +107,17 @@ def test_every_step_is_reported_once_over_both_starts(trained: Trained) -> None:
     assert trained.reported == [1, 2, 3]
     assert [line["step"] for line in trained.metrics] == [1, 2, 3]
     assert (trained.grpo.steps, trained.resumed.steps) == (2, 3)
+
+
+def test_held_out_tasks_are_looked_at_and_are_no_training_data(trained: Trained) -> None:
+    looked = [line.get("val/samples/episodes") for line in trained.metrics]
+    assert looked == [None, VALIDATION, VALIDATION]  # every second step, and after the last one
+    assert all(0 <= line["val/episode/overall_start/mean"] <= 10 for line in trained.metrics[1:])
+    held_out = list(TrajectoryStore(trained.root / "grpo" / "validation").read())
+    by_step = [{(e.task.uid, e.seed) for e in held_out if e.step == step} for step in (2, 3)]
+    assert by_step[0] == by_step[1], "the same tasks with the same luck"
+    assert {e.task.split for e in held_out} == {"val"}
+    assert {e.task.split for e in trained.episodes} == {"train"}
 
 
 def test_weights_really_move(trained: Trained) -> None:

@@ -16,6 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,7 @@ class Studio:
 
     parts: Parts
     store: TrajectoryStore
+    held_out: TrajectoryStore  # what validation plays: never among the episodes that are trained on
     start: Callable[[str, int], Task | StoredState]
 
 
@@ -75,8 +77,13 @@ def studio(config_path: str, trajectories: str) -> Studio:
     if key not in _studios:
         config = load_config(config_path)
         parts = Parts.from_config(config, cluster_limiter(config))
-        store = TrajectoryStore(trajectories, writer=f"rollout-{uuid.uuid4().hex[:6]}")
-        _studios[key] = Studio(parts, store, lru_cache(maxsize=STARTS_KEPT)(parts.tasks.start))
+        writer = f"rollout-{uuid.uuid4().hex[:6]}"
+        _studios[key] = Studio(
+            parts,
+            TrajectoryStore(trajectories, writer=writer),
+            TrajectoryStore(Path(trajectories).with_name("validation"), writer=writer),
+            lru_cache(maxsize=STARTS_KEPT)(parts.tasks.start),
+        )
     return _studios[key]
 
 
@@ -84,6 +91,7 @@ def flush_stores() -> None:
     """Write every finished episode of this process to disk, and what its calls cost."""
     for one in _studios.values():
         one.store.flush()
+        one.held_out.flush()
         if one.parts.gate is not None:
             one.parts.gate.flush()
 
@@ -186,13 +194,14 @@ class EditLoop(AgentLoopBase):  # type: ignore[misc]  # verl is untyped
     async def run(self, sampling_params: dict[str, Any], **row: Any) -> list[TurnSample]:
         """One episode. `row` is the dataset's row with verl's uid, session and step."""
         step, group = int(row["global_steps"]), str(row["uid"])
+        held_out = str(row["split"]) != "train"
         start = self.studio.start(str(row["split"]), int(row["index"]))
         task = start.task if isinstance(start, StoredState) else start
         policy = ServedPolicy(self, sampling_params)
-        episode = await play(
-            self.studio.parts.session(), start, editor_seed(task.uid, step), policy, group=group, step=step
-        )
-        self.studio.store.append(episode)
+        # Held-out tasks are the same at every look, luck of the editor included.
+        seed = editor_seed(task.uid, 0 if held_out else step)
+        episode = await play(self.studio.parts.session(), start, seed, policy, group=group, step=step)
+        (self.studio.held_out if held_out else self.studio.store).append(episode)
         return self._samples(episode, policy, task)
 
     def _samples(self, episode: Episode, policy: ServedPolicy, task: Task) -> list[TurnSample]:

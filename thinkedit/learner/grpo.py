@@ -53,7 +53,7 @@ def run_grpo(
     began = time.monotonic()
     with scratch_folder() as scratch:
         paths = Paths(policy=local_path(policy_path), run_dir=run_dir, scratch=scratch)
-        composed = verl_config.grpo_config(config, paths, task_count=_task_count(config))
+        composed = verl_config.grpo_config(config, paths, **_task_counts(config))
         prepare(config, composed, paths)
         environment = process_environment(config, paths, threads=config.cluster.cpu_threads)
         follow(
@@ -127,10 +127,9 @@ def _named(service: ServiceConfig) -> str:
     return service.name if model is None else f"{service.name} ({model})"
 
 
-def _task_count(config: Config) -> int | None:
+def _task_counts(config: Config) -> dict[str, int | None]:
     tasks = plugins.build("tasks", config.tasks.name, config.tasks.options)
-    count = tasks.size("train")
-    return None if count is None else int(count)
+    return {"task_count": tasks.size("train"), "held_out_count": tasks.size("val")}
 
 
 def _slots(device: str) -> str:

@@ -9,6 +9,7 @@ Registered under `verl_config.TRAINER`. What is overridden, and why:
   row with its group, state, turn and validity (verl's estimators see tokens and a uid);
 - `_compute_metrics`: figures of this step, those of the judge's canaries among them, into
   metrics.jsonl, which survives a resume (verl's file logger truncates);
+- `_validate`: the step's own figures for held-out tasks, under `val/` (verl's read rewards of tokens);
 - `_balance_batch`: a clear end when nothing could be sampled;
 - `get_llm_client`: no load balancing where there is one server.
 """
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import logging
 import math
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from omegaconf import DictConfig, open_dict
 from tensordict import TensorDict
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+from verl.utils import tensordict_utils as tu
 from verl.workers.rollout.llm_server import LLMServerClient
 from verl.workers.utils.padding import response_to_nested
 
@@ -89,10 +92,7 @@ class ThinkEditTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
         fields = ["response_mask", "rollout_log_probs", "extra_fields"]
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=fields)
         real = [not tag.get("is_padding", False) for tag in batch.tags]
-        extras = [getattr(extra, "data", extra) for extra in data["extra_fields"]]
-        records = [
-            TurnRecord.from_dict(extra[EXTRA_FIELD]) for extra, keep in zip(extras, real, strict=True) if keep
-        ]
+        records = [record for record, keep in zip(_records(data), real, strict=True) if keep]
         learnt, diagnostics = estimate(advantage_rows(records), self._run.config.grpo.advantage)
 
         metrics.update(step_metrics(records))
@@ -116,6 +116,25 @@ class ThinkEditTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
         nested = response_to_nested(tokens, mask)
         output = TensorDict({"advantages": nested, "returns": nested.clone()}, batch_size=len(batch))
         return tq.kv_batch_put(keys=batch.keys, partition_id=batch.partition_id, fields=output)
+
+    def _validate(self) -> dict[str, float]:
+        records: list[TurnRecord] = []
+        for rows in self.val_dataloader:
+            groups = [uuid.uuid4().hex for _ in rows["index"]]
+            batch = tu.get_tensordict({**rows, "uid": np.array(groups, dtype=object)})
+            tu.assign_non_tensor_data(batch, "global_steps", self.global_steps)
+            tu.assign_non_tensor_data(batch, "validate", True)
+            waiting = {"is_prompt": True, "status": "pending", "global_steps": self.global_steps}
+            tq.kv_batch_put(keys=groups, partition_id="val", tags=[dict(waiting) for _ in groups])
+            self.agent_loop_manager.generate_sequences(batch)
+            played, _ = self.replay_buffer.sample(
+                global_steps=self.global_steps, partition_id="val", batch_size=len(groups)
+            )
+            if played.keys:
+                fields = tq.kv_batch_get(keys=played.keys, partition_id="val", select_fields=["extra_fields"])
+                records += _records(fields)
+                tq.kv_clear(keys=played.keys, partition_id="val")
+        return {f"val/{name}": value for name, value in step_metrics(records).items()}
 
     def _update_actor(self, batch: Any, metrics: dict[str, Any]) -> Any:
         actor = self.config.actor_rollout_ref.actor
@@ -157,6 +176,12 @@ class ThinkEditTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
         metrics.update(self.agent_loop_manager.judge_metrics())
         super()._compute_metrics(batch, metrics, timing_raw, global_steps, epoch)
         self._run.write(global_steps, metrics)
+
+
+def _records(data: Any) -> list[TurnRecord]:
+    """The turns of samples with the field `extra_fields`, in their order."""
+    extras = [getattr(extra, "data", extra) for extra in data["extra_fields"]]
+    return [TurnRecord.from_dict(extra[EXTRA_FIELD]) for extra in extras]
 
 
 class SoleServerClient(LLMServerClient):  # type: ignore[misc]  # verl is untyped

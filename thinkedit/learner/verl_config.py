@@ -80,18 +80,34 @@ class Paths:
         return self.run_dir / "agent.yaml"
 
 
-def grpo_config(config: Config, paths: Paths, *, task_count: int | None = None) -> DictConfig:
+def grpo_config(
+    config: Config, paths: Paths, *, task_count: int | None = None, held_out_count: int | None = None
+) -> DictConfig:
     """verl's V1 PPO configuration for a GRPO run.
 
     Args:
-        task_count: tasks in the training split; None where the source is endless.
+        task_count, held_out_count: tasks in the splits "train" and "val"; None where they are endless.
 
     Raises:
         ConfigError: a combination that verl cannot run; names the fields.
     """
     _refuse_impossible(config)
     composed = _compose("ppo_trainer", ["actor_rollout_ref.rollout.name=vllm"])
-    settings = _grpo_settings(config, paths, task_count)
+    settings = _grpo_settings(config, paths)
+    settings["data.streams"] = {
+        "train": {
+            "split": "train",
+            "length": config.grpo.steps * config.grpo.tasks_per_step,
+            "task_count": task_count,
+            "seed": config.seed,
+        },
+        "val": {
+            "split": "val",
+            "length": _held_out(config, held_out_count),
+            "task_count": None,  # always the first ones, in their order
+            "seed": config.seed,
+        },
+    }
     settings |= _cpu_settings(config, paths) if config.cluster.device == "cpu" else _cuda_settings(config)
     return _apply(composed, settings)
 
@@ -182,15 +198,23 @@ def gap_limit(config: Config) -> float | None:
     return 1e-3 if config.policy.dtype == "float32" else None
 
 
-def _grpo_settings(config: Config, paths: Paths, task_count: int | None) -> dict[str, Any]:
+def _held_out(config: Config, available: int | None) -> int:
+    """Held-out tasks that are looked at; verl wants one even where it never looks."""
+    if not config.grpo.validate_every:
+        return 1
+    if available == 0:
+        raise ConfigError(
+            f"grpo.validate_every={config.grpo.validate_every}: the task source has no task in split 'val'"
+        )
+    return config.grpo.validate_tasks if available is None else min(available, config.grpo.validate_tasks)
+
+
+def _grpo_settings(config: Config, paths: Paths) -> dict[str, Any]:
     grpo, rollout, policy, cluster = config.grpo, config.rollout, config.policy, config.cluster
     model, actor, ref, roll = (f"actor_rollout_ref.{part}" for part in ("model", "actor", "ref", "rollout"))
-    stream = {"split": "train", "length": grpo.steps * grpo.tasks_per_step}
-    stream |= {"task_count": task_count, "seed": config.seed}
     return {
         "data.custom_cls.path": "pkg://thinkedit.learner.prompts",
         "data.custom_cls.name": "TaskStream",
-        "data.streams": {"train": stream, "val": {**stream, "split": "val", "length": 1, "task_count": None}},
         "data.thinkedit": {
             "config": str(paths.config),
             "run_dir": str(paths.run_dir),
@@ -237,6 +261,9 @@ def _grpo_settings(config: Config, paths: Paths, task_count: int | None) -> dict
         f"{roll}.n": grpo.group_size,
         f"{roll}.temperature": rollout.temperature,
         f"{roll}.top_p": rollout.top_p,
+        f"{roll}.val_kwargs.temperature": config.eval.temperature,
+        f"{roll}.val_kwargs.top_p": rollout.top_p,
+        f"{roll}.val_kwargs.do_sample": config.eval.temperature > 0,
         f"{roll}.dtype": policy.dtype,
         f"{roll}.tensor_model_parallel_size": rollout.tensor_parallel,
         f"{roll}.gpu_memory_utilization": rollout.gpu_memory_utilization,
@@ -264,7 +291,7 @@ def _grpo_settings(config: Config, paths: Paths, task_count: int | None) -> dict
         "trainer.total_training_steps": grpo.steps,
         "trainer.total_epochs": 1,
         "trainer.val_before_train": False,
-        "trainer.test_freq": -1,
+        "trainer.test_freq": grpo.validate_every or -1,
         "trainer.save_freq": grpo.save_every,
         "trainer.max_actor_ckpt_to_keep": 2,
         "trainer.resume_mode": "auto",

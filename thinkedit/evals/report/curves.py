@@ -49,6 +49,15 @@ def learning_figures(run: RunFolder) -> list[Figure]:
                 low=0.0,
                 high=1.0,
             ),
+            _metric(
+                steps,
+                "Held-out O",
+                ("val/episode/overall_end/mean",),
+                note="of the last edits, always the same tasks, 0–10",
+                low=0.0,
+                high=10.0,
+                smooth=False,
+            ),
             _metric(steps, "KL to the SFT model", ("actor/kl_loss", "actor/reward_kl_penalty"), low=0.0),
             _metric(
                 steps,
