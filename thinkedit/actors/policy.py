@@ -75,6 +75,8 @@ class VLLMPolicy:
         # Their warnings are of no use to someone who watches a progress bar; errors still show.
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+        os.environ.setdefault("TORCH_LOGS", "-torch.utils._pytree,-torch.utils.cpp_extension")
         from transformers import AutoProcessor
         from vllm import AsyncEngineArgs, SamplingParams
         from vllm.v1.engine.async_llm import AsyncLLM
@@ -96,6 +98,7 @@ class VLLMPolicy:
             "limit_mm_per_prompt": {"image": 2, "video": 0},
             "seed": 0,
             "disable_log_stats": True,
+            "use_tqdm_on_load": False,
         }
         if on_cpu:
             args |= {"enforce_eager": True, "distributed_executor_backend": "uni"}
