@@ -54,6 +54,7 @@ PANELS: dict[str, tuple[Command, ...]] = {
         Command("evaluate", "thinkedit.cli.evaluate:evaluate", "Play held-out tasks and give figures."),
         Command("report", "thinkedit.cli.report:report", "Write a run's HTML report."),
         Command("rescore", "thinkedit.cli.rescore:rescore", "Score stored episodes with another reward."),
+        Command("study", "thinkedit.cli.study:study", "The paper's ablations, run anew on one page."),
         Command("evidence", "thinkedit.cli.report:evidence", "Figures over several runs, as a page."),
     ),
     "Make": (

@@ -1,0 +1,67 @@
+"""One seed of the study: train what its cells need, play them, read them back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+
+from thinkedit.cli import stages
+from thinkedit.cli.progress import counter
+from thinkedit.configs.load import load_config
+from thinkedit.configs.schema import Config
+from thinkedit.envs.build import Parts
+from thinkedit.evals.arms import Thinkers
+from thinkedit.evals.run import RunFolder
+from thinkedit.evals.study.plan import BASE, CELLS, QUESTIONS, SFT, TRAININGS, Cell
+from thinkedit.evals.study.play import Played, play_cell, read_cell
+
+
+def run_seed(
+    recipe: str, overrides: Sequence[str], folder: Path, seed: int, questions: Sequence[str]
+) -> dict[str, list[Played]]:
+    """Everything that the questions need of one seed; what is finished in `folder` is kept.
+
+    Returns:
+        The played tasks by cell.
+    """
+
+    def configured(root: Path, more: Sequence[str] = ()) -> Config:
+        return load_config(recipe, [*overrides, f"seed={seed}", f"run_dir={root}", *more])
+
+    needed = {row.cell for question in QUESTIONS if question.key in questions for row in question.rows}
+    cells = [cell for cell in CELLS if cell.name in needed]
+    config = configured(folder)
+    run = stages.open_run(config)
+    models = {BASE: Path(config.policy.path), SFT: stages.warm_start(config, run)}
+    for training in TRAININGS:
+        if any(cell.thinker == training.name for cell in cells):
+            trained = configured(folder / training.name, training.overrides)
+            models[training.name] = stages.reinforce(trained, stages.open_run(trained), models[SFT])
+    missing = [cell for cell in cells if not _file(run, cell).exists()]
+    missing.sort(key=lambda cell: cell.thinker)  # each model's weights are loaded once
+    if missing:
+        playing = [(cell, configured(folder, cell.overrides)) for cell in missing]
+        asyncio.run(_play(config, run, playing, models))
+    return {cell.name: read_cell(_file(run, cell)) for cell in cells}
+
+
+async def _play(
+    config: Config, run: RunFolder, cells: Sequence[tuple[Cell, Config]], models: Mapping[str, Path]
+) -> None:
+    with closing(Parts.from_config(config)) as parts:
+        async with Thinkers(parts) as thinkers:
+            for cell, played in cells:
+                policy = await thinkers.get(cell.thinker, models.get(cell.thinker))
+                count = max(1, round(config.eval.tasks * cell.share))
+                with (
+                    closing(Parts.from_config(played)) as its_parts,
+                    stages.phase(run, "study"),
+                    counter(cell.name, count) as progress,
+                ):
+                    await play_cell(its_parts, cell, policy, _file(run, cell), count=count, progress=progress)
+
+
+def _file(run: RunFolder, cell: Cell) -> Path:
+    return run.root / "cells" / f"{cell.name}.jsonl"

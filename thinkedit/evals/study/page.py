@@ -1,0 +1,103 @@
+"""The study on paper: one HTML page with plots, and the same figures as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from thinkedit.actors.images import write_atomically
+from thinkedit.evals.report.svg import interval_bar, number
+from thinkedit.evals.study.figures import Answer, Comparison, Line, comparisons
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class About:
+    """What the figures were counted from. quick: too little was trained for them to mean anything."""
+
+    seeds: Sequence[int]
+    tasks: int
+    quick: bool
+
+
+def build_page(answers: Sequence[Answer], about: About, path: Path) -> None:
+    """Write the HTML page; it needs no network and no other file."""
+    environment = Environment(
+        loader=ChoiceLoader(
+            [PackageLoader("thinkedit.evals.study"), PackageLoader("thinkedit.evals.report")]
+        ),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    html = environment.get_template("study.html.j2").render(
+        answers=[(answer, comparisons(answer)) for answer in answers if answer.lines],
+        about=about,
+        bar=_bar,
+        number=number,
+    )
+    write_atomically(path, html.encode(), sync=False)
+
+
+def build_markdown(answers: Sequence[Answer], about: About) -> str:
+    """The tables as a page of docs/."""
+    seeds = ", ".join(map(str, about.seeds))
+    parts = [
+        "# Study",
+        f"Written by `thinkedit study`; do not edit by hand. Seeds {seeds}; {about.tasks} held-out tasks "
+        "each. O = sqrt(semantic · quality), 0–10; brackets hold 95 % bootstrap intervals over tasks within "
+        "seeds. Paper: O on GEdit-Bench-EN with FLUX.1-Kontext-dev as published (EditThinker, arXiv 2512.05965v1); "
+        "another editor, judge and scale, so only the order of its rows can be compared with ours.",
+    ]
+    if about.quick:
+        parts.append("**Made with `--quick`: this shows that the study runs. The figures mean nothing.**")
+    for answer in answers:
+        if not answer.lines:
+            continue
+        head = ["", "O", "by seed", "semantic", "quality", "critic error", "content", "paper"]
+        parts += [
+            f"## {answer.question.title}",
+            f"The paper: {answer.question.paper}",
+            _table(head, [_cells(line) for line in answer.lines]),
+        ]
+        if told := [_told(comparison) for comparison in comparisons(answer)]:
+            parts.append("\n".join(f"- {sentence}" for sentence in told))
+    parts.append(
+        "Critic error: mean |predicted − judged| over both axes on the first edits. "
+        "Content: share of runs that ended because the thinker kept an edit."
+    )
+    return "\n\n".join(parts) + "\n"
+
+
+def _cells(line: Line) -> list[str]:
+    overall = line.overall
+    return [
+        line.row.label,
+        f"{overall.mean:.2f} ({overall.low:.2f} to {overall.high:.2f})",
+        " ".join(f"{mean:.2f}" for mean in line.by_seed),
+        number(line.semantic),
+        number(line.quality),
+        number(line.critic),
+        number(line.kept),
+        number(line.row.paper),
+    ]
+
+
+def _told(comparison: Comparison) -> str:
+    return (
+        f"**{comparison.verdict}**: {comparison.above} against {comparison.below}, "
+        f"paper {comparison.paper:+.2f}, here {comparison.ours:+.2f}"
+    )
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _bar(line: Line) -> Markup:
+    return interval_bar(line.overall.mean, line.overall.low, line.overall.high, "c-grpo")
