@@ -49,9 +49,10 @@ def build_markdown(answers: Sequence[Answer], about: About) -> str:
     parts = [
         "# Study",
         f"Written by `thinkedit study`; do not edit by hand. Seeds {seeds}; {about.tasks} held-out tasks "
-        "each. O = sqrt(semantic · quality), 0–10; brackets hold 95 % bootstrap intervals over tasks within "
-        "seeds. Paper: O on GEdit-Bench-EN with FLUX.1-Kontext-dev as published (EditThinker, arXiv 2512.05965v1); "
-        "another editor, judge and scale, so only the order of its rows can be compared with ours.",
+        "each. O = sqrt(semantic · quality), 0–10; brackets hold 95 % bootstrap intervals over tasks "
+        "within seeds. Paper: O on GEdit-Bench-EN with FLUX.1-Kontext-dev as published (EditThinker, "
+        "arXiv 2512.05965v1); another editor, judge and scale, so only the order of its rows can be "
+        "compared with ours.",
     ]
     if about.quick:
         parts.append("**Made with `--quick`: this shows that the study runs. The figures mean nothing.**")
