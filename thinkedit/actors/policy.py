@@ -70,6 +70,7 @@ class VLLMPolicy:
             # vLLM reads these when it is imported; it would otherwise pin threads to cores that Ray shares.
             os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
             os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+            os.environ.setdefault("OMP_NUM_THREADS", str(self._rollout.cpu_threads))  # the engine's process
             # Lets the engine run its one worker in its own process: a process less to start.
             os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         # Their warnings are of no use to someone who watches a progress bar; errors still show.

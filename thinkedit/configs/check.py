@@ -184,6 +184,7 @@ def _ranges(config: Config) -> None:
         "policy.min_pixels": policy.min_pixels,
         "protocol.max_answer_chars": config.protocol.max_answer_chars,
         "rollout.concurrency": rollout.concurrency,
+        "rollout.cpu_threads": rollout.cpu_threads,
         "rollout.max_num_seqs": rollout.max_num_seqs,
         "rollout.tensor_parallel": rollout.tensor_parallel,
         "rollout.workers": rollout.workers,

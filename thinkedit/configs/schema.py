@@ -107,6 +107,7 @@ class RolloutConfig:
     gpu_memory_utilization: float = 0.5
     workers: int = 8  # agent-loop actors
     concurrency: int = 64  # episodes in flight per actor
+    cpu_threads: int = 1  # of the engine, device "cpu": small operations end before a second thread wakes
 
 
 @dataclass

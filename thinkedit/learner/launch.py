@@ -62,7 +62,9 @@ def process_environment(config: Config, paths: Paths, *, threads: int) -> dict[s
         "PYTHONUNBUFFERED": "1",
     }
     if config.cluster.device == "cpu":
-        environment |= cpu_environment(threads=threads, scratch=paths.scratch)
+        environment |= cpu_environment(
+            threads=threads, scratch=paths.scratch, rollout_threads=config.rollout.cpu_threads
+        )
     return environment
 
 

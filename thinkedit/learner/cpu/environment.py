@@ -7,11 +7,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 
-def cpu_environment(*, threads: int, scratch: Path) -> dict[str, str]:
+ROLLOUT_THREADS = "THINKEDIT_ROLLOUT_THREADS"
+
+
+def cpu_environment(*, threads: int, scratch: Path, rollout_threads: int = 1) -> dict[str, str]:
     """Variables for the learner's process tree; Ray's workers inherit them.
 
     Args:
-        threads: OpenMP threads per process.
+        threads: OpenMP threads per process, but for the rollout engine, which has `rollout_threads`.
         scratch: an existing folder that is this run's own.
 
     Returns:
@@ -26,6 +29,7 @@ def cpu_environment(*, threads: int, scratch: Path) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join(filter(None, python_path)),
         # Threads that spin while they wait cost up to ten times on a busy machine.
         "OMP_NUM_THREADS": str(threads),
+        ROLLOUT_THREADS: str(rollout_threads),
         "OMP_WAIT_POLICY": "PASSIVE",
         "TOKENIZERS_PARALLELISM": "false",
         "TQ_NUM_THREADS": "1",

@@ -6,10 +6,12 @@ a tied `lm_head` keeps its old packed copy and silently answers with it.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
 
+from thinkedit.learner.cpu.environment import ROLLOUT_THREADS
 from thinkedit.learner.rollout import RolloutExtension
 
 
@@ -34,6 +36,7 @@ class CPURolloutExtension(RolloutExtension):
             # The receiver reuses its buffer, and a layer is packed only when all its parts are in.
             self._update_weights([(name, tensor.clone()) for name, tensor in weights], None, False)
 
+        torch.set_num_threads(int(os.environ[ROLLOUT_THREADS]))
         receiver = BucketedWeightReceiver(
             zmq_handle=self._get_zmq_handle(), device=self.device or torch.device("cpu"), use_shm=use_shm
         )
