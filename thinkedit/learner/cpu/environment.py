@@ -6,7 +6,6 @@ import os
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-
 ROLLOUT_THREADS = "THINKEDIT_ROLLOUT_THREADS"
 
 
