@@ -28,6 +28,7 @@ SCHEDULES = ("constant", "cosine")
 CREDITS = ("reply", "causal")
 MODES = ("sync", "separate_async")
 DEVICES = ("cpu", "cuda")
+ATTENTIONS = ("sdpa", "flash_attention_2")
 DTYPES = ("bfloat16", "float16", "float32")
 KL_TYPES = ("kl", "abs", "mse", "low_var_kl")  # verl's estimators of the KL term in the loss
 MODES_OF_INFERENCE = ("while", "before", "before+while", "expert")
@@ -150,6 +151,7 @@ def _names(config: Config) -> None:
     _one_of("grpo.kl_type", config.grpo.kl_type, KL_TYPES)
     _one_of("grpo.mode", config.grpo.mode, MODES)
     _one_of("cluster.device", config.cluster.device, DEVICES)
+    _one_of("policy.attention", config.policy.attention, ATTENTIONS)
     _one_of("policy.dtype", config.policy.dtype, DTYPES)
     _one_of("inference.mode", config.inference.mode, MODES_OF_INFERENCE)
     _one_of("inference.select", config.inference.select, SELECTIONS)
@@ -286,6 +288,8 @@ def _together(config: Config) -> None:
         )
     if grpo.advantage.credit == "causal" and grpo.advantage.estimator == "outcome":
         raise _wrong("grpo.advantage.credit", "causal", "estimator 'outcome' has no critic to take out")
+    if cluster.device == "cpu" and policy.attention != "sdpa":
+        raise _wrong("policy.attention", policy.attention, "a CPU has sdpa only")
     if cluster.device == "cuda":
         gpus = cluster.nodes * cluster.gpus_per_node
         if gpus % config.rollout.tensor_parallel:

@@ -71,6 +71,7 @@ class PolicyConfig:
 
     path: str = MISSING
     dtype: str = "bfloat16"
+    attention: str = "sdpa"  # of the learner; flash_attention_2 packs rows, and needs flash-attn
     max_prompt_tokens: int = 16384
     max_reply_tokens: int = 4096
     min_pixels: int = 3136

@@ -31,6 +31,8 @@ CPU_ENGINE = "thinkedit.learner.cpu.engine"
 ROLLOUT_EXTENSION = "thinkedit.learner.rollout.RolloutExtension"
 CPU_ROLLOUT_EXTENSION = "thinkedit.learner.cpu.rollout.CPURolloutExtension"
 
+PACKING = "flash_attention_2"  # the attention that takes rows end to end, without padding
+
 # Keys that verl reads but whose defaults it does not write down.
 _UNLISTED = (
     "data.streams",
@@ -131,8 +133,8 @@ def sft_config(config: Config, data: Path, paths: Paths) -> DictConfig:
         "data.custom_cls.name": "DemonstrationSet",
         "model.path": paths.policy,
         "model.external_lib": CPU_ENGINE if on_cpu else None,
-        "model.override_config.attn_implementation": "sdpa" if on_cpu else "flash_attention_2",
-        "model.use_remove_padding": not on_cpu,
+        "model.override_config.attn_implementation": policy.attention,
+        "model.use_remove_padding": policy.attention == PACKING,
         "model.enable_gradient_checkpointing": not on_cpu,
         "engine.strategy": "fsdp2",
         "engine.use_torch_compile": not on_cpu,
@@ -234,6 +236,8 @@ def _grpo_settings(config: Config, paths: Paths) -> dict[str, Any]:
         "algorithm.gamma": grpo.advantage.gamma,
         "algorithm.rollout_correction.bypass_mode": bypasses_old_log_probs(config),
         f"{model}.path": paths.policy,
+        f"{model}.override_config.attn_implementation": policy.attention,
+        f"{model}.use_remove_padding": policy.attention == PACKING,
         f"{actor}.strategy": "fsdp2",
         f"{actor}.fsdp_config.strategy": "fsdp2",
         f"{actor}.fsdp_config.seed": config.seed,
@@ -307,8 +311,6 @@ def _cpu_settings(config: Config, paths: Paths) -> dict[str, Any]:
     model, actor, ref, roll = (f"actor_rollout_ref.{part}" for part in ("model", "actor", "ref", "rollout"))
     return {
         f"{model}.external_lib": CPU_ENGINE,
-        f"{model}.override_config.attn_implementation": "sdpa",
-        f"{model}.use_remove_padding": False,  # packing needs flash attention
         f"{model}.enable_gradient_checkpointing": False,
         f"{actor}.use_torch_compile": False,
         f"{actor}.fsdp_config.use_torch_compile": False,

@@ -17,6 +17,7 @@ from verl.utils.tensordict_utils import nested_tensor_from_tensor_list
 from verl.workers.engine_workers import ActorRolloutRefWorker, TrainingWorker
 from verl.workers.utils.padding import no_padding_2_padding
 
+from thinkedit.learner.log_probs import in_blocks
 from thinkedit.learner.sockets import own_socket
 from thinkedit.learner.tokens import MASKED_LOGIT, forbidden_token_ids
 
@@ -85,15 +86,18 @@ class LearnerTrainingWorker(TrainingWorker):  # type: ignore[misc]  # verl is un
 
     def train_batch(self, data: Any) -> Any:
         mend_position_ids(data)
-        return super().train_batch(data=data)
+        with in_blocks():
+            return super().train_batch(data=data)
 
     def train_mini_batch(self, data: Any) -> Any:
         mend_position_ids(data)
-        return super().train_mini_batch(data=data)
+        with in_blocks():
+            return super().train_mini_batch(data=data)
 
     def infer_batch(self, data: Any) -> Any:
         mend_position_ids(data)
-        return super().infer_batch(data)
+        with in_blocks():
+            return super().infer_batch(data)
 
 
 class LearnerWorker(ActorRolloutRefWorker):  # type: ignore[misc]  # verl is untyped

@@ -116,6 +116,8 @@ def test_options_of_a_plug_in_are_checked_too() -> None:
         ("grpo.advantage.answer_weight=0", "must be above 0"),
         ("policy.max_pixels=100", "below policy.min_pixels"),
         ("rollout.tensor_parallel=2", "cluster.device=cpu"),
+        ("policy.attention=flash_attention_2", "a CPU has sdpa only"),
+        ("policy.attention=flash_attn", "flash_attention_2"),
         ("rollout.temperature=0", "siblings must differ"),
         ("grpo=3", "set one of them"),
         ("grpo={stepz: 3}", "Did you mean 'grpo.steps'"),

@@ -112,14 +112,6 @@ def test_positions_can_be_selected_whatever_the_lengths(lengths: list[int]) -> N
     assert torch.equal(picked[1], rows[0])
 
 
-def test_log_probs_in_one_piece_equal_the_plain_ones() -> None:
-    from thinkedit.learner.cpu.engine import token_log_probs
-
-    logits, labels = torch.randn(5, 11), torch.randint(0, 11, (5,))
-    plain = logits.log_softmax(-1).gather(-1, labels[:, None])[:, 0]
-    assert torch.allclose(token_log_probs(logits, labels), plain, atol=1e-6)
-
-
 def test_the_patch_embedding_is_the_models_own_but_for_rounding() -> None:
     from transformers.models.qwen3_vl import modeling_qwen3_vl
 

@@ -34,14 +34,6 @@ def open_gloo_group() -> None:
         )
 
 
-def token_log_probs(
-    logits: torch.Tensor, labels: torch.Tensor, inplace_backward: bool = True
-) -> torch.Tensor:
-    """Log-probability of each label. logits: [..., vocabulary]; labels: [...]."""
-    flat = functional.cross_entropy(logits.flatten(0, -2), labels.flatten(), reduction="none")
-    return -flat.view(labels.shape)
-
-
 def embed_patches(self: Qwen3VLVisionPatchEmbed, hidden_states: torch.Tensor) -> torch.Tensor:
     """Qwen3-VL's patch embedding as the matrix product that it is.
 
@@ -63,15 +55,9 @@ if os.environ.get("VERL_PLATFORM") == "cpu":
 
     @EngineRegistry.register(model_type="language_model", backend=["fsdp2"], device="cpu")
     class CPUEngine(transformer_impl.FSDPEngineWithLMHead):  # type: ignore[misc]
-        """verl's own engine without page-locked memory, and with log-probabilities in one piece."""
+        """verl's own engine without page-locked memory."""
 
         def _build_fsdp_module(self, module: Any) -> Any:
             # A forward-only model asks for CPUOffloadPolicy(pin_memory=True), which needs a GPU.
             with patch.object(transformer_impl, "CPUOffloadPolicy", _unpinned):
                 return super()._build_fsdp_module(module)
-
-        def prepare_model_outputs(self, *args: Any, **kwargs: Any) -> Any:
-            # To save GPU memory verl takes float32 logits one token at a time (torch_functional.py,
-            # logprobs_from_logits_v2): tens of thousands of tiny operations, a third of an update here.
-            with patch.object(transformer_impl, "logprobs_from_logits", token_log_probs):
-                return super().prepare_model_outputs(*args, **kwargs)
