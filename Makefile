@@ -38,9 +38,9 @@ test: lint test-fast test-slow
 test-fast: $(PACKAGE)
 	$(RUN)/python -m pytest -n 2 --dist loadfile -m "not slow and not e2e and not gpu" $(ARGS)
 
-# Whole programs, one at a time: each may use all cores.
+# Whole programs, two at a time: each spends much of its time on one core, starting.
 test-slow: $(PACKAGE)
-	$(RUN)/python -m pytest -m "(slow or e2e) and not gpu" $(ARGS)
+	$(RUN)/python -m pytest -n 2 --dist loadfile -m "(slow or e2e) and not gpu" $(ARGS)
 
 lint: $(PACKAGE)
 	$(RUN)/ruff check .

@@ -24,7 +24,9 @@ def token_log_probs(
     """Log-probability of each label, in float32. logits: [..., vocabulary]; labels: [...]."""
     flat = logits.flatten(0, -2)
     chosen = flat.gather(-1, labels.flatten()[:, None])[:, 0].float()
-    return (chosen - torch.cat([rows.float().logsumexp(-1) for rows in torch.split(flat, ROWS)])).view(labels.shape)
+    return (chosen - torch.cat([rows.float().logsumexp(-1) for rows in torch.split(flat, ROWS)])).view(
+        labels.shape
+    )
 
 
 @contextmanager
