@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from thinkedit.configs.check import DEVICES
+from thinkedit.errors import ConfigError, UnknownName
+
 Out = Annotated[Path, typer.Argument(help="Folder to write; must not exist or be empty.")]
 
 
@@ -45,18 +48,29 @@ def pretrain_base(
     batch_size: Annotated[int, typer.Option(min=1, help="Samples a step.")] = 32,
     seed: Annotated[int, typer.Option(help="Of the weights and of the samples.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    device: Annotated[str, typer.Option(help="Where to train: cpu, cuda.")] = "cpu",
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes that make samples; 0: none of their own.")
+    ] = 0,
     held_out: Annotated[int, typer.Option(min=1, help="Samples to measure on.")] = 256,
 ) -> None:
     """Teach an untrained tiny policy to look, and write it with a model card."""
+    if device not in DEVICES:
+        raise UnknownName("device", device, DEVICES)
     _check_empty(out)
     import itertools
+    from collections.abc import Iterator
 
     import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("--device cuda: torch sees no GPU here (`thinkedit doctor` says more)")
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
     from transformers import Qwen3VLForConditionalGeneration, Qwen3VLProcessor
 
     from thinkedit.data import looking
     from thinkedit.learner.policy import pretrain, tiny
+    from thinkedit.learner.policy.samples import LookSample
     from thinkedit.learner.policy.tokenizer import build_tokenizer
 
     torch.set_num_threads(threads)
@@ -67,6 +81,8 @@ def pretrain_base(
         cell_kinds=looking.KINDS,
         held_out=held_out,
         seed=seed,
+        device=device,
+        workers=workers,
     )
     if start is None:
         tokenizer = build_tokenizer(looking.vocabulary())
@@ -86,7 +102,10 @@ def pretrain_base(
             if row["step"] % config.log_every == 0 and not progress.console.is_terminal:
                 typer.echo(f"{note} {row['seconds']:.0f} s")
 
-        log = pretrain.pretrain(model, processor, looking.looking(seed), config, show)
+        def samples(k: int) -> Iterator[LookSample]:
+            return looking.looking(seed, f"train/{k}")
+
+        log = pretrain.pretrain(model, processor, samples, config, show)
         progress.update(bar, completed=1.0, description="measuring")
         tests = (
             looking.reading_test(),
@@ -97,10 +116,12 @@ def pretrain_base(
         held = (list(itertools.islice(test, held_out)) for test in tests)
         log.reading = pretrain.measure(model, processor, *held)
     tiny.save(model, processor, out)
-    limit = f" --minutes {minutes:g}" if minutes else ""
-    origin = " --start START" if start else ""
-    command = (
-        f"thinkedit pretrain-base OUT --steps {steps}{limit}{origin} --batch-size {batch_size} --seed {seed}"
+    options = {"--steps": steps, "--batch-size": batch_size, "--seed": seed, "--device": device}
+    options |= {"--workers": workers} if workers else {}
+    options |= {"--minutes": minutes} if minutes else {}
+    options |= {"--start": "START"} if start else {}
+    command = " ".join(
+        ["thinkedit pretrain-base OUT", *(f"{name} {value}" for name, value in options.items())]
     )
     pretrain.write_card(out, model, config, log, command)
     typer.echo(

@@ -115,7 +115,8 @@ def vocabulary() -> Iterator[str]:
     yield from (f"the {extreme} object" for extreme in EXTREMES)
     yield from (f"it, {clause}." for clause in (*KEEP_CLAUSES, *STYLE_CLAUSES))
     yield from (f"edit: {status.value}" for status in Status)
-    yield "the odd one out if in by for with into! harm: stray, none; and is not no yes"
+    yield "the odd one out if in by for with into! and is not no yes"
+    yield "it harm, stray, target"  # nobody says these now, but the base that comes with the package has them
     protocol = Protocol(ProtocolConfig(template="brief"))
     picture = render(Scene(()))
     yield protocol.render_text(

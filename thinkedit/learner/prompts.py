@@ -11,13 +11,17 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
+# Positions of an endless source that one seed has for itself; no run is as long.
+STRETCH = 10**9
+
 
 class TaskStream(Dataset[dict[str, Any]]):
     """`length` positions of a shuffled, repeated split.
 
     `data_files` names a section of `data.streams` in verl's config: `split`, `length`,
-    `task_count` (None where the source is endless: position and index are then one) and `seed`.
-    The order depends on these alone, so a resumed run goes on exactly where the stopped one was.
+    `task_count` (None where the source is endless: each seed then reads a stretch of its own, in
+    order) and `seed`. The order depends on these alone, so a resumed run goes on exactly where the
+    stopped one was.
     """
 
     def __init__(self, data_files: str, tokenizer: Any, config: Any, processor: Any = None, **_: Any) -> None:
@@ -40,7 +44,7 @@ class TaskStream(Dataset[dict[str, Any]]):
 
     def _index(self, position: int) -> int:
         if self._count is None:
-            return position
+            return self._seed * STRETCH + position
         epoch, offset = divmod(position, self._count)
         order = np.random.default_rng((self._seed, epoch)).permutation(self._count)
         return int(order[offset])

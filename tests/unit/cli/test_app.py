@@ -1,5 +1,6 @@
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import typer
@@ -25,6 +26,12 @@ def test_every_command_has_help(name: str) -> None:
     result = runner.invoke(cli.app, [name, "--help"])
     assert result.exit_code == 0, result.output
     assert f"Usage: root {name}" in result.output
+
+
+def test_a_base_is_pretrained_on_a_known_device_only(tmp_path: Path) -> None:
+    result = runner.invoke(cli.app, ["pretrain-base", str(tmp_path / "base"), "--device", "cude"])
+    assert result.exit_code != 0
+    assert "Did you mean 'cuda'" in f"{result.output}{result.exception}"
 
 
 def test_no_command_prints_help() -> None:

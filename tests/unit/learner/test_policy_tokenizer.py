@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import random
 import re
 
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import AutoTokenizer
 
+from thinkedit.configs.load import load_config
 from thinkedit.data import looking
+from thinkedit.envs.world.experts import corpus
 from thinkedit.envs.world.instructions import EXTREMES, KEEP_CLAUSES, OPERATIONS, STYLE_CLAUSES, VERBS
 from thinkedit.envs.world.scene import CELLS, COLOURS, SHAPES, SIZES
+from thinkedit.learner.policy import shipped
 from thinkedit.learner.policy import tokenizer as tokens
 
 TOKENIZER = tokens.build_tokenizer(looking.vocabulary())
@@ -36,6 +41,17 @@ def test_every_word_of_the_world_is_one_token() -> None:
     clauses = " ".join((*KEEP_CLAUSES, *STYLE_CLAUSES)).split()
     words = {*CELLS, *COLOURS, *SHAPES, *SIZES, *EXTREMES, *verbs, *clauses, *"the odd one out shape".split()}
     assert [word for word in sorted(words) if len(encode(" " + word)) != 1] == []
+
+
+def test_the_base_that_comes_with_the_package_knows_every_word_that_experts_say() -> None:
+    base = AutoTokenizer.from_pretrained(shipped.BASE)
+    assert base.get_vocab() == TOKENIZER.get_vocab()
+    longest = load_config("demo").policy.max_reply_tokens
+    for text in corpus(random.Random(1), 200):
+        ids = base(text, add_special_tokens=False)["input_ids"]
+        assert len(ids) <= longest
+        letters = [token for token in base.convert_ids_to_tokens(ids) if re.fullmatch("[a-zA-Z]", token)]
+        assert not letters, text
 
 
 def test_a_number_is_one_token_up_to_ten() -> None:

@@ -18,6 +18,10 @@ def test_an_endless_source_is_read_in_order() -> None:
     assert indices(stream(None, 5)) == [0, 1, 2, 3, 4]
 
 
+def test_seeds_of_an_endless_source_share_no_task() -> None:
+    assert not set(indices(stream(None, 50, seed=0))) & set(indices(stream(None, 50, seed=1)))
+
+
 def test_each_epoch_visits_every_task_once() -> None:
     seen = indices(stream(4, 8))
     assert sorted(seen[:4]) == sorted(seen[4:]) == [0, 1, 2, 3]

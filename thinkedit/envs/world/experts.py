@@ -22,7 +22,7 @@ from thinkedit.envs.world.instructions import (
     phrase,
     refer,
 )
-from thinkedit.envs.world.judge import Assessment, assess
+from thinkedit.envs.world.judge import Assessment, Status, assess
 from thinkedit.envs.world.scene import CELLS, Item, Scene, describe
 from thinkedit.envs.world.sprites import read_scene
 from thinkedit.envs.world.tasks import WorldTasks
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
 class Expert(ABC):
     """A thinker of the world. Subclasses say how to word a goal.
 
-    Its `<think>` tells the source, the change asked for, its target, the edit, what that shows in the
-    target's place and the harm (`think`); its scores are the judge's own; it repeats the prompt when
-    both of them reach the protocol's threshold and otherwise asks for the goal that the edit came
-    nearest to.
+    Its `<think>` tells the target, what it should become, what the edit shows in that place and whether
+    that is right, the others that were harmed, and both pictures (`think`). Its scores are the judge's
+    own. It repeats the prompt when both of them reach the protocol's threshold, and otherwise asks for
+    the goal that the edit came nearest to.
     """
 
     def __init__(self, protocol: Protocol | None = None) -> None:
@@ -153,20 +153,24 @@ EXPERTS: dict[str, type[Expert]] = {"naive_expert": NaiveExpert, "aware_expert":
 def think(instruction: Instruction, source: Scene, edited: Scene, found: Assessment) -> str:
     """What an expert writes between the think tags.
 
-    For example: "source: top-left big red star; left small blue circle. new: blue. target: top-left big
-    red star to top-left big blue star. edited: top-left big red star; left small green circle. shows:
-    top-left big red star. edit: wrong. harm: blue circle."
+    For example: "compare the star: left big red star. new blue: left big blue star, shows left big red not
+    blue star, no; others: blue circle. edit: wrong." and, in a second line, "source: left big red star;
+    right small blue circle. edited: left big red star; right small green circle."
 
-    What was asked for comes before the edited picture is told: a pupil that can read it off the edit
-    never learns to read it off the instruction, and takes what changed for what should have.
+    The order and the words help a small pupil. The instruction's own words stand right before the object,
+    and nothing of the edited picture before them: otherwise it takes what changed for what should have.
+    What the edit shows stands beside what it should, the right word behind each wrong one, so that the two
+    are compared word by word; a lone "no" behind both says too little to learn that from. It begins as the
+    tiny base is asked and answers, and each of its words is one token of the base (a test holds it to that).
     """
     goal = found.goal
-    harm = [item.name for item in found.damaged] + [f"stray {item.name}" for item in found.strays]
+    others = [item.name for item in found.damaged] + [f"new {item.name}" for item in found.strays]
+    compare = f"compare {instruction.reference}" if instruction.reference else "compare"
+    verdict = "yes" if found.status is Status.DONE else "no"
     return (
-        f"source: {describe(source)}. new: {instruction.outcome}. "
-        f"target: {_shown(goal.target)} to {_shown(goal.wanted)}. "
-        f"edited: {describe(edited)}. shows: {_shown(found.shown)}. "
-        f"edit: {found.status.value}. harm: {', '.join(harm) or 'none'}."
+        f"{compare}: {_named(goal.target)}. new {instruction.outcome}: {_named(goal.wanted)}, "
+        f"shows {_shown(found)}, {verdict}; others: {', '.join(others) or 'none'}. "
+        f"edit: {found.status.value}.\nsource: {describe(source)}. edited: {describe(edited)}."
     )
 
 
@@ -202,7 +206,21 @@ def corpus(rng: random.Random, n: int) -> Iterator[str]:
                 yield experts[k // 2 % 2].reply(observation, task, None, rng)
 
 
-def _shown(item: Item | None) -> str:
+def _shown(found: Assessment) -> str:
+    """What the edit shows; in an object, behind each wrong word the right one."""
+    shown, wanted = found.shown, found.goal.wanted
+    if shown is None or wanted is None:
+        return _named(shown)
+    words = [CELLS[shown.cell], *(["smudged"] if shown.smudged else [])]
+    any_size = found.goal.operation in ("add", "replace")  # as the judge has it
+    for aspect in ("size", "colour", "shape"):
+        said, right = getattr(shown, aspect), getattr(wanted, aspect)
+        wrong = said != right and not (aspect == "size" and any_size)
+        words += [said, "not", right] if wrong else [said]
+    return " ".join(words)
+
+
+def _named(item: Item | None) -> str:
     return str(item) if item else "nothing"
 
 

@@ -82,6 +82,14 @@ class Reference:
         """Whether it names colour and shape."""
         return self.colour is not None and self.shape is not None and self.extreme is None
 
+    def __str__(self) -> str:
+        """In words, e.g. "the leftmost shape"."""
+        if self.odd:
+            return "the odd one out"
+        words = ("the", self.extreme, self.size, self.colour, self.shape or "shape")
+        place = "" if self.cell is None else f" at {CELLS[self.cell]}"
+        return " ".join(word for word in words if word) + place
+
     def matches(self, scene: Scene) -> tuple[Item, ...]:
         """The objects it fits, in reading order; none when it points at nothing."""
         if self.odd:
@@ -241,7 +249,14 @@ def _parse(text: str, *, whole: bool) -> Instruction | None:
 
 def refer(item: Item, *, size: bool = False, place: bool = False) -> str:
     """An explicit reference, e.g. "the small red star at top-left"."""
-    return f"the {item.size + ' ' if size else ''}{item.name}{' at ' + CELLS[item.cell] if place else ''}"
+    return str(
+        Reference(
+            size=item.size if size else None,
+            colour=item.colour,
+            shape=item.shape,
+            cell=item.cell if place else None,
+        )
+    )
 
 
 def phrase(goal: Goal, verb: str, reference: str = "") -> str:
@@ -300,22 +315,16 @@ def _references(scene: Scene, kind: ReferenceKind) -> list[tuple[str, tuple[Item
     if kind == "odd_one_out":
         odd = odd_one_out(scene)
         return [("the odd one out", odd)] if odd else []
-    told: dict[str, Reference] = {}
-    for shape in SHAPES:
-        told[f"the {shape}"] = Reference(shape=shape)
-    for colour in COLOURS:
-        told[f"the {colour} shape"] = Reference(colour=colour)
+    told = [Reference(shape=shape) for shape in SHAPES]
+    told += [Reference(colour=colour) for colour in COLOURS]
     if kind == "ambiguous":
         for size in SIZES:
-            told[f"the {size} shape"] = Reference(size=size)
-            for shape in SHAPES:
-                told[f"the {size} {shape}"] = Reference(size=size, shape=shape)
+            told += [Reference(size=size, shape=shape) for shape in (None, *SHAPES)]
         least, most = 2, len(scene.items) - 1
     else:
-        for extreme in EXTREMES:
-            told[f"the {extreme} shape"] = Reference(extreme=extreme)
+        told += [Reference(extreme=extreme) for extreme in EXTREMES]
         least, most = 1, 1
-    found = ((text, reference.matches(scene)) for text, reference in told.items())
+    found = ((str(reference), reference.matches(scene)) for reference in told)
     return [(text, items) for text, items in found if least <= len(items) <= most]
 
 

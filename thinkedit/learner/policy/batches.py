@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
@@ -26,28 +27,43 @@ IGNORE = -100
 class Batch:
     """B rows of T tokens with P pictures a row.
 
-    inputs: keyword arguments of the model's forward: input_ids and attention_mask (B, T),
-        mm_token_type_ids (B, T), position_ids (3, B, T), pixel_values, image_grid_thw (B * P, 3).
+    tokens: input_ids, attention_mask and mm_token_type_ids (B, T), image_grid_thw (B * P, 3) and, in
+        training, position_ids (3, B, T).
+    pictures: uint8 (B * P, height, width, 3), cut to patches as late as possible: a batch that comes
+        from another process or goes to a GPU is an eighth as large so.
     labels: (B, T) token ids, `IGNORE` where nothing is to be learned.
     cells: (B * P, visual tokens a picture) kinds for the auxiliary loss.
     """
 
-    inputs: dict[str, torch.Tensor]
+    tokens: dict[str, torch.Tensor]
+    pictures: torch.Tensor
     labels: torch.Tensor
     cells: torch.Tensor
 
+    @property
+    def inputs(self) -> dict[str, torch.Tensor]:
+        """Keyword arguments of the model's forward."""
+        return {**self.tokens, "pixel_values": patches(self.pictures)}
 
-def patches(pictures: Sequence[RGB]) -> torch.Tensor:
-    """Pictures of one size, whole multiples of 32 a side, as Qwen's image processor cuts them.
+    def to(self, device: torch.device) -> Self:
+        """The same on another device."""
+        tokens = {name: tensor.to(device, non_blocking=True) for name, tensor in self.tokens.items()}
+        rest = (tensor.to(device, non_blocking=True) for tensor in (self.pictures, self.labels, self.cells))
+        return type(self)(tokens, *rest)
+
+
+def patches(pictures: torch.Tensor) -> torch.Tensor:
+    """Pictures, uint8 (count, height, width, 3), as Qwen's image processor cuts them.
+
+    Height and width are whole multiples of 32.
 
     Returns:
         float32 (pictures * patches, 3 * 2 * 16 * 16) in [-1, 1]: patches of one visual token
         stand together, and each is repeated over the two frames of a still "video".
     """
-    stack = np.stack(pictures)
-    count, height, width, channels = stack.shape
+    count, height, width, channels = pictures.shape
     rows, columns = height // (PATCH * MERGE), width // (PATCH * MERGE)
-    cut = torch.from_numpy(stack).view(count, rows, MERGE, PATCH, columns, MERGE, PATCH, channels)
+    cut = pictures.view(count, rows, MERGE, PATCH, columns, MERGE, PATCH, channels)
     cut = cut.permute(0, 1, 4, 2, 5, 7, 3, 6)  # picture, row, column, row in it, column in it, channel, y, x
     scaled = cut.to(torch.float32).div(127.5).sub(1.0)
     frames = scaled.unsqueeze(-3).expand(*scaled.shape[:-2], 2, PATCH, PATCH)
@@ -123,11 +139,10 @@ class Packer:
             ids[k, place], labels[k, place], mask[k, place] = torch.tensor(row), torch.tensor(target), 1
         grid = torch.tensor([self._grid] * len(pictures))
         kinds = (ids == self._image_id).long()
-        inputs = {
+        packed = {
             "input_ids": ids,
             "attention_mask": mask,
             "mm_token_type_ids": kinds,
-            "pixel_values": patches(pictures),
             "image_grid_thw": grid,
         }
         if not left:
@@ -137,5 +152,5 @@ class Packer:
             positions, _ = self._model.model.get_rope_index(
                 ids[k : k + 1], kinds[k : k + 1], image_grid_thw=grid[:each]
             )
-            inputs["position_ids"] = positions.expand(3, len(rows), length)
-        return Batch(inputs, labels, cells)
+            packed["position_ids"] = positions.expand(3, len(rows), length)
+        return Batch(packed, torch.from_numpy(np.stack(pictures)), labels, cells)

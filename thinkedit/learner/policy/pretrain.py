@@ -17,6 +17,7 @@ from unittest.mock import patch
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from transformers import Qwen3VLForConditionalGeneration, Qwen3VLProcessor
 from transformers.models.qwen3_vl.modeling_qwen3_vl import apply_rotary_pos_emb_vision
 
@@ -33,6 +34,8 @@ class PretrainConfig:
         further on. None: steps alone.
     cell_loss: weight of the auxiliary loss that names each cell's content and place from its
         visual token; its head is not part of the saved model.
+    device: of the model and the optimisers, as torch names it.
+    workers: processes that make samples; 0: the training process makes them itself.
     """
 
     steps: int = 2000
@@ -46,6 +49,12 @@ class PretrainConfig:
     held_out: int = 256
     log_every: int = 50
     seed: int = 0
+    device: str = "cpu"
+    workers: int = 0
+
+
+Samples = Callable[[int], Iterator[LookSample]]
+"""The endless samples of the k-th process that makes some."""
 
 
 @dataclass(slots=True)
@@ -78,17 +87,18 @@ class PretrainLog:
 def pretrain(
     model: Qwen3VLForConditionalGeneration,
     processor: Qwen3VLProcessor,
-    samples: Iterator[LookSample],
+    samples: Samples,
     config: PretrainConfig,
     on_log: Callable[[dict[str, float]], None] = lambda row: None,
 ) -> PretrainLog:
     """Trains `model` in place, in float32: Muon for hidden matrices, AdamW for the rest."""
     torch.manual_seed(config.seed)
-    packer = Packer(model, processor)
+    device = torch.device(config.device)
+    batches = _batches(Packer(model, processor), samples, config)  # forks: before the first use of a GPU
+    model.to(device)
     cells = CellLoss(model, config.cell_kinds)
     optimisers = _optimisers(model, cells, config)
     peaks = [[group["lr"] for group in optimiser.param_groups] for optimiser in optimisers]
-    batches = _like_lengths(samples, config.batch_size, random.Random(config.seed))
     log = PretrainLog()
     recent: list[dict[str, float]] = []
     began = time.monotonic()
@@ -104,7 +114,7 @@ def pretrain(
                 for group, rate in zip(optimiser.param_groups, peak, strict=True):
                     group["lr"] = rate * factor
 
-            batch = packer.training(next(batches))
+            batch = next(batches).to(device)
             with cells.watch():
                 loss = answer_loss(model, batch)
                 cell_loss = cells(batch.cells)
@@ -154,6 +164,7 @@ class CellLoss(nn.Module):
         self._side = math.isqrt(model.config.vision_config.num_position_embeddings) // tiny.MERGE
         self.head = nn.Linear(model.config.vision_config.out_hidden_size, kinds + self._side**2)
         self._features = torch.empty(0)
+        self.to(model.device)
 
     @contextlib.contextmanager
     def watch(self) -> Iterator[None]:
@@ -171,7 +182,7 @@ class CellLoss(nn.Module):
     def forward(self, cells: Tensor) -> Tensor:
         """Mean cross-entropy of content plus that of place; `cells` is (pictures, cells a picture)."""
         scores = self.head(self._features).float()
-        places = torch.arange(self._side**2).repeat(len(cells))
+        places = torch.arange(self._side**2, device=cells.device).repeat(len(cells))
         content = F.cross_entropy(scores[:, : self._kinds], cells.flatten())
         return content + F.cross_entropy(scores[:, self._kinds :], places)
 
@@ -250,6 +261,24 @@ def _float32_muon() -> Iterator[None]:
         yield
 
 
+class _Batches(IterableDataset[Batch]):
+    """Packed batches without end, other ones in each process."""
+
+    def __init__(self, packer: Packer, samples: Samples, config: PretrainConfig) -> None:
+        self._packer, self._samples, self._config = packer, samples, config
+
+    def __iter__(self) -> Iterator[Batch]:
+        worker = get_worker_info()
+        k = worker.id if worker else 0
+        rng = random.Random(f"batches/{self._config.seed}/{k}")
+        return map(self._packer.training, _like_lengths(self._samples(k), self._config.batch_size, rng))
+
+
+def _batches(packer: Packer, samples: Samples, config: PretrainConfig) -> Iterator[Batch]:
+    """Batches in an order that depends on seed and workers alone."""
+    return iter(DataLoader(_Batches(packer, samples, config), batch_size=None, num_workers=config.workers))
+
+
 def _like_lengths(
     samples: Iterator[LookSample], size: int, rng: random.Random, window: int = 8
 ) -> Iterator[list[LookSample]]:
@@ -291,7 +320,7 @@ def answers(
     packer = Packer(model, processor)
     told: list[str] = []
     for at in range(0, len(samples), batch_size):
-        batch = packer.questions(samples[at : at + batch_size])
+        batch = packer.questions(samples[at : at + batch_size]).to(model.device)
         ids = model.generate(**batch.inputs, do_sample=False, max_new_tokens=max_new_tokens)
         new = ids[:, batch.inputs["input_ids"].shape[1] :]
         told += processor.tokenizer.batch_decode(new, skip_special_tokens=True)

@@ -40,10 +40,10 @@ def test_a_reply_says_all_that_is_to_be_seen() -> None:
     edited = Scene((STAR, Item(4, "small", "green", "square", smudged=True)), noise=2)
     critique = replied(NaiveExpert(), edited)
     assert critique.think == (
-        "source: top-left big red star; centre small blue square. new: blue. "
-        "target: top-left big red star to top-left big blue star. "
-        "edited: top-left big red star; centre smudged small green square; noise. "
-        "shows: top-left big red star. edit: wrong. harm: blue square."
+        "compare the star: top-left big red star. new blue: top-left big blue star, "
+        "shows top-left big red not blue star, no; others: blue square. edit: wrong.\n"
+        "source: top-left big red star; centre small blue square. "
+        "edited: top-left big red star; centre smudged small green square; noise."
     )
     assert critique.scores == Scores(0, 1)
 
@@ -87,8 +87,8 @@ def test_an_ambiguous_instruction_counts_as_done_whichever_object_was_taken() ->
     edited = Scene((STAR, Item(4, "small", "blue", "star")))
     task = Task(uid="t", source=render(source), instruction="paint the star blue")
     reply = NaiveExpert().reply(looking(task, render(edited), "x"), task, None, random.Random(0))
-    assert "target: centre small green star to centre small blue star." in reply
-    assert "shows: centre small blue star. edit: done. harm: none." in reply
+    assert "compare the star: centre small green star. new blue: centre small blue star, shows" in reply
+    assert "centre small blue star, yes; others: none. edit: done." in reply
 
 
 @pytest.mark.parametrize(
