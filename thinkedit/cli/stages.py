@@ -226,7 +226,7 @@ def print_summary(run: RunFolder) -> None:
 
     summary = json.loads(run.summary.read_text())
     table = Table(title=f"{run.root}: {summary['tasks']} held-out tasks", title_justify="left")
-    for column in ("", "overall score 0-10", "95 % interval", "format", "critic error"):
+    for column in ("", "overall score 0-10", "95 % interval", "format", "critic error, first edits"):
         table.add_column(column, justify="left" if not column else "right")
     for arm, figures in summary["arms"].items():
         overall = figures["overall"]
@@ -235,7 +235,7 @@ def print_summary(run: RunFolder) -> None:
             f"{overall['mean']:.2f}",
             f"{overall['low']:.2f} to {overall['high']:.2f}",
             _plain(figures["format_validity"]),
-            _plain((figures["critic"] or {}).get("overall")),
+            _plain((figures["critic_first_edit"] or {}).get("overall")),
         )
     console.print(table)
     if spending := summary.get("spending"):  # absent in runs of before there were limits

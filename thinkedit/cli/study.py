@@ -55,9 +55,9 @@ def study(
     played = [
         studying.run_seed(config, chosen, root / f"seed-{seed}", seed, only or known) for seed in range(seeds)
     ]
-    loaded = load_config(config, chosen)
-    counted = answers(played, resamples=loaded.eval.bootstrap)
-    about = page.About(seeds=range(seeds), tasks=loaded.eval.tasks, quick=quick)
+    counted = answers(played, resamples=load_config(config, chosen).eval.bootstrap)
+    tasks = max(len(cell) for cells in played for cell in cells.values())
+    about = page.About(seeds=range(seeds), tasks=tasks, quick=quick)
     page.build_page(counted, about, root / "study.html")
     if markdown is not None:
         markdown.write_text(page.build_markdown(counted, about), encoding="utf-8")

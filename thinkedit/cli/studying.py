@@ -1,4 +1,4 @@
-"""One seed of the study: train what its cells need, play them, read them back."""
+"""One seed of the study: train what its missing cells need, play them, read all back."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ from thinkedit.evals.study.play import Played, play_cell, read_cell
 def run_seed(
     recipe: str, overrides: Sequence[str], folder: Path, seed: int, questions: Sequence[str]
 ) -> dict[str, list[Played]]:
-    """Everything that the questions need of one seed; what is finished in `folder` is kept.
+    """Everything that the questions need of one seed.
+
+    What is finished in `folder` is kept. A model is trained only where a missing cell needs it, so that
+    the cells alone can be counted anew.
 
     Returns:
         The played tasks by cell.
@@ -32,19 +35,23 @@ def run_seed(
 
     needed = {row.cell for question in QUESTIONS if question.key in questions for row in question.rows}
     cells = [cell for cell in CELLS if cell.name in needed]
+    missing = [cell for cell in cells if not _file(folder, cell).exists()]
+    missing.sort(key=lambda cell: cell.thinker)  # each model's weights are loaded once
     config = configured(folder)
-    run = stages.open_run(config)
-    models = {BASE: Path(config.policy.path), SFT: stages.warm_start(config, run)}
-    for training in TRAININGS:
-        if any(cell.thinker == training.name for cell in cells):
+    run = stages.open_run(config)  # a folder of other settings is refused, not counted
+    if missing:
+        models = {BASE: Path(config.policy.path)}
+        trainings = [
+            training for training in TRAININGS if any(cell.thinker == training.name for cell in missing)
+        ]
+        if trainings or any(cell.thinker == SFT for cell in missing):
+            models[SFT] = stages.warm_start(config, run)
+        for training in trainings:
             trained = configured(folder / training.name, training.overrides)
             models[training.name] = stages.reinforce(trained, stages.open_run(trained), models[SFT])
-    missing = [cell for cell in cells if not _file(run, cell).exists()]
-    missing.sort(key=lambda cell: cell.thinker)  # each model's weights are loaded once
-    if missing:
         playing = [(cell, configured(folder, cell.overrides)) for cell in missing]
         asyncio.run(_play(config, run, playing, models))
-    return {cell.name: read_cell(_file(run, cell)) for cell in cells}
+    return {cell.name: read_cell(_file(folder, cell)) for cell in cells}
 
 
 async def _play(
@@ -60,8 +67,10 @@ async def _play(
                     stages.phase(run, "study"),
                     counter(cell.name, count) as progress,
                 ):
-                    await play_cell(its_parts, cell, policy, _file(run, cell), count=count, progress=progress)
+                    await play_cell(
+                        its_parts, cell, policy, _file(run.root, cell), count=count, progress=progress
+                    )
 
 
-def _file(run: RunFolder, cell: Cell) -> Path:
-    return run.root / "cells" / f"{cell.name}.jsonl"
+def _file(folder: Path, cell: Cell) -> Path:
+    return folder / "cells" / f"{cell.name}.jsonl"

@@ -227,6 +227,8 @@ def _ranges(config: Config) -> None:
     }.items():
         if not number >= 0:
             raise _wrong(field, number, "must not be negative")
+    if not 0 <= sft.beta2 < 1:
+        raise _wrong("sft.beta2", sft.beta2, "must be at least 0 and below 1")
     data = config.data
     for field, size in {
         "data.rl_trajectories": data.rl_trajectories,
@@ -258,6 +260,7 @@ def _ranges(config: Config) -> None:
     _between("rollout.gpu_memory_utilization", rollout.gpu_memory_utilization, 0, 1, "a share of memory")
     _between("rollout.top_p", rollout.top_p, 0, 1, "a probability")
     _between("judge.canaries.warn_below", config.judge.canaries.warn_below, 0, 1, "a share of the pairs")
+    _between("grpo.advantage.think_weight", grpo.advantage.think_weight, 0, 1, "a share of the credit")
     _between("sft.warmup_ratio", sft.warmup_ratio, 0, 1, "a share of the steps")
     if not rollout.temperature > 0:
         raise _wrong("rollout.temperature", rollout.temperature, "siblings must differ to be compared")
@@ -288,8 +291,12 @@ def _together(config: Config) -> None:
         )
     if grpo.advantage.credit == "causal" and grpo.advantage.estimator == "outcome":
         raise _wrong("grpo.advantage.credit", "causal", "estimator 'outcome' has no critic to take out")
+    if grpo.advantage.think_weight != 1 and grpo.advantage.credit != "causal":
+        raise _wrong("grpo.advantage.think_weight", grpo.advantage.think_weight, "needs credit=causal")
     if cluster.device == "cpu" and policy.attention != "sdpa":
         raise _wrong("policy.attention", policy.attention, "a CPU has sdpa only")
+    if policy.attention == "flash_attention_2" and policy.dtype == "float32":
+        raise _wrong("policy.attention", policy.attention, "takes float16 and bfloat16 only, not float32")
     if cluster.device == "cuda":
         gpus = cluster.nodes * cluster.gpus_per_node
         if gpus % config.rollout.tensor_parallel:

@@ -93,6 +93,7 @@ class SFTConfig:
     epochs: int = 1
     batch_size: int = 32
     lr: float = 2e-5
+    beta2: float = 0.999  # AdamW's memory of squared gradients; short runs learn faster with 0.95
     warmup_ratio: float = 0.1
     weight_decay: float = 1e-6
     freeze_vision: bool = True
@@ -117,6 +118,7 @@ class AdvantageConfig:
     gamma: float = 1.0
     scale: str = "none"  # "none" | "group_std" | "batch_std"
     credit: str = "reply"  # "reply": one advantage for all tokens | "causal": the answer's has no critic
+    think_weight: float = 1.0  # of what came of the answer, for the tokens of think and score before it
     answer_weight: float = 1.0  # of a token of the answer, where one of think and score weighs 1
 
 

@@ -133,6 +133,10 @@ def estimate(rows: Rows, config: AdvantageConfig) -> tuple[Advantages, Diagnosti
     no expectation (but for replies malformed after a good critique, which forfeit the critic's
     reward); it takes out noise that is as large as the signal.
 
+    `think_weight`, with "causal": how much of the rest, which the answer brought, counts for the tokens of
+    think and score. Below 1 it is no longer the reward's own gradient: think is paid less for the answers
+    that it leads to, and the critic's signal stands out of the luck of the edits.
+
     `answer_weight` multiplies the answer's advantages. An answer is a tenth of a reply's tokens, so the
     noise of the long think before it moves the shared weights further than its own signal does; a weight
     evens that out. Each part's gradient keeps its direction, as with a learning rate for each.
@@ -172,7 +176,10 @@ def estimate(rows: Rows, config: AdvantageConfig) -> tuple[Advantages, Diagnosti
     advantages[order] = raw / divisor
     of_answer = advantages.copy()
     if config.credit == "causal":
-        of_answer[order] -= _settled(kept) / divisor
+        settled = np.zeros(len(rows))
+        settled[order] = _settled(kept) / divisor
+        of_answer -= settled
+        advantages = settled + config.think_weight * of_answer
     of_answer *= config.answer_weight
 
     taught = _sums(group[order], raw != 0.0, size=len(survivors)) > 0

@@ -102,7 +102,7 @@ def plan(config: Config) -> tuple[DictConfig, dict[str, Any]]:
         "editor": _named(config.editor),
         "judge": _named(config.judge),
         "advantage": f"{config.grpo.advantage.estimator}, scale {config.grpo.advantage.scale}",
-        "checkpoints": f"every {grpo.save_every} steps in {run_dir / 'checkpoints'}",
+        "checkpoints": f"every {grpo.save_every} steps in {run_dir / 'grpo' / 'checkpoints'}",
     }
 
 

@@ -106,8 +106,8 @@ def grpo_config(
         "val": {
             "split": "val",
             "length": _held_out(config, held_out_count),
-            "task_count": None,  # always the first ones, in their order
-            "seed": config.seed,
+            "task_count": None,
+            "seed": 0,  # the first ones, in their order, whatever the run's seed
         },
     }
     settings |= _cpu_settings(config, paths) if config.cluster.device == "cpu" else _cuda_settings(config)
@@ -142,6 +142,7 @@ def sft_config(config: Config, data: Path, paths: Paths) -> DictConfig:
         "engine.mixed_precision": _FP32 if fp32 else {**_FP32, "param_dtype": "bf16"},
         "engine.seed": config.seed,
         "optim.lr": sft.lr,
+        "optim.betas": [0.9, sft.beta2],
         "optim.weight_decay": sft.weight_decay,
         "optim.lr_warmup_steps_ratio": sft.warmup_ratio,
         "optim.lr_scheduler_type": "cosine",

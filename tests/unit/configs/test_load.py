@@ -131,6 +131,13 @@ def test_values_that_cannot_work_are_refused_with_their_field(override: str, mes
     assert message in str(caught.value)
 
 
+def test_flash_attention_takes_half_precision_only() -> None:
+    on_gpus = ["cluster=gpu_8", "policy.attention=flash_attention_2"]
+    with pytest.raises(ConfigError, match="takes float16 and bfloat16 only"):
+        load_config("demo", on_gpus)
+    load_config("demo", [*on_gpus, "policy.dtype=bfloat16"])
+
+
 METERED = ["judge=viescore", "judge.options.model=gpt-4", "judge.options.api_key_env=null"]
 
 

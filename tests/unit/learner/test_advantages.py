@@ -179,6 +179,14 @@ def test_the_answers_weight_is_the_answers_alone() -> None:
     np.testing.assert_allclose(weighted.answer, [-2.0, 2.0])
 
 
+def test_think_can_be_paid_less_for_what_the_answer_brought() -> None:
+    batch = replace(rows(("g", [0.0]), ("g", [1.0])), settled=np.array([0.0, 0.5]))
+    for weight, expected in ((1.0, 1.0), (0.5, 0.75), (0.0, 0.5)):
+        found, _ = estimate(batch, AdvantageConfig(credit="causal", think_weight=weight))
+        np.testing.assert_allclose(found.reply, [-expected, expected])
+        np.testing.assert_allclose(found.answer, [-0.5, 0.5])
+
+
 def test_causal_credit_needs_to_know_what_was_settled() -> None:
     with pytest.raises(ValueError, match="settled"):
         estimate(rows(("g", [0.0]), ("g", [1.0])), AdvantageConfig(credit="causal"))

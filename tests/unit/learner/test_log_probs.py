@@ -36,6 +36,22 @@ def test_half_precision_is_summed_in_full() -> None:
     assert torch.allclose(ours, plain, atol=1e-5)
 
 
+def test_half_precision_keeps_no_copy_in_full_for_the_backward_pass() -> None:
+    logits = torch.randn(6, 2048).to(torch.bfloat16).requires_grad_()
+    kept: list[torch.Size] = []
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.dtype == torch.float32:
+            kept.append(tensor.shape)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        ours = log_probs.token_log_probs(logits, torch.randint(0, 2048, (6,)))
+    assert logits.shape not in kept
+    [gradient] = torch.autograd.grad(ours.sum(), logits)
+    assert torch.isfinite(gradient).all()
+
+
 @pytest.mark.parametrize("kernel", [False, True])
 def test_verl_keeps_the_kernel_of_flash_attn_where_it_has_it(
     kernel: bool, monkeypatch: pytest.MonkeyPatch

@@ -123,3 +123,4 @@ def test_sft_trains_on_the_rows_that_rollouts_would_see(demo: Config, tmp_path: 
     assert composed.data.custom_cls.name == "DemonstrationSet"
     assert composed.engine.strategy == "fsdp2"
     assert composed.optim.lr == demo.sft.lr
+    assert list(composed.optim.betas) == [0.9, demo.sft.beta2]

@@ -1,7 +1,7 @@
 """verl's FSDP2 engine for device "cpu" (`model.external_lib`).
 
 verl imports this module in every process that holds a model, before it opens the process group
-or looks an engine up. It replaces nothing of verl's.
+or looks an engine up. It replaces nothing of verl's, and of transformers' the patch embedding.
 """
 
 from __future__ import annotations

@@ -36,6 +36,7 @@ class CPURolloutExtension(RolloutExtension):
             # The receiver reuses its buffer, and a layer is packed only when all its parts are in.
             self._update_weights([(name, tensor.clone()) for name, tensor in weights], None, False)
 
+        # OMP_NUM_THREADS is the learner's in this process; weights come before the first reply.
         torch.set_num_threads(int(os.environ[ROLLOUT_THREADS]))
         receiver = BucketedWeightReceiver(
             zmq_handle=self._get_zmq_handle(), device=self.device or torch.device("cpu"), use_shm=use_shm
