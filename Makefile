@@ -36,11 +36,11 @@ test: lint test-fast test-slow
 
 # Seconds each: run while you work.
 test-fast: $(PACKAGE)
-	$(RUN)/python -m pytest -n 2 --dist loadfile -m "not slow and not e2e and not gpu" $(ARGS)
+	$(RUN)/python -m pytest -n 2 --dist loadfile --durations 15 -m "not slow and not e2e" $(ARGS)
 
 # Whole programs, two at a time: each spends much of its time on one core, starting.
 test-slow: $(PACKAGE)
-	$(RUN)/python -m pytest -n 2 --dist loadfile -m "(slow or e2e) and not gpu" $(ARGS)
+	$(RUN)/python -m pytest -n 2 --dist loadfile --durations 15 -m "slow or e2e" $(ARGS)
 
 lint: $(PACKAGE)
 	$(RUN)/ruff check .
