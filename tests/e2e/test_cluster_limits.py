@@ -14,6 +14,7 @@ from chat_server import ChatServer
 from limited_worker import LimitedWorker
 
 from thinkedit.actors.limits import cluster_limiter
+from thinkedit.cluster import start_ray
 from thinkedit.configs.load import load_config
 from thinkedit.configs.schema import Config
 from thinkedit.rewards.limits.ledger import LEDGER, read_ledger
@@ -27,7 +28,7 @@ PROCESSES, LIMIT, SECONDS = 4, 60, 80.0
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
     path = os.pathsep.join([TESTS, os.environ.get("PYTHONPATH", "")])
-    ray.init(
+    start_ray(
         num_cpus=PROCESSES,
         include_dashboard=False,
         object_store_memory=100 * 2**20,

@@ -18,6 +18,7 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 
 from thinkedit import plugins
+from thinkedit.cluster import start_ray
 from thinkedit.configs.load import save_config
 from thinkedit.configs.schema import Config, ServiceConfig
 from thinkedit.learner import verl_config
@@ -153,7 +154,7 @@ def main(path: str) -> None:
     settings = config.ray_kwargs.ray_init
     settings.runtime_env = OmegaConf.merge(get_ppo_ray_runtime_env(config), settings.runtime_env)
     settings.runtime_env.setdefault("env_vars", {})["TRANSFER_QUEUE_ENABLE"] = "1"
-    ray.init(**cast(dict[str, Any], OmegaConf.to_container(settings)))
+    start_ray(**cast(dict[str, Any], OmegaConf.to_container(settings)))
     try:
         TaskRunnerV1.__ray_actor_class__().run(config)
     finally:

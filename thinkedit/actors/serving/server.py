@@ -26,6 +26,7 @@ from thinkedit.actors.serving.replica import Replica
 from thinkedit.actors.serving.routing import LeastBusyRouter
 from thinkedit.actors.serving.service import EditService
 from thinkedit.actors.serving.work import EditorSpec
+from thinkedit.cluster import start_ray
 from thinkedit.errors import ConfigError, ThinkEditError
 
 log = logging.getLogger(__name__)
@@ -123,7 +124,7 @@ def _replicas(serving: Serving) -> Iterator[ServeCalls]:
         for name in ("RAY_prestart_worker_first_driver", "RAY_enable_worker_prestart"):
             os.environ.setdefault(name, "0")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    ray.init(address=serving.address or "local", include_dashboard=False if not joins else None)
+    start_ray(address=serving.address or "local", include_dashboard=False if not joins else None)
     try:
         _check_room(serving, joins)
         serve.start(proxy_location="Disabled", logging_config={"log_level": "WARNING"})
