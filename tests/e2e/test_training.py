@@ -23,7 +23,7 @@ from thinkedit.data.demonstrations import write_demonstrations
 from thinkedit.envs.build import Parts
 from thinkedit.envs.world.experts import NaiveExpert
 from thinkedit.learner.grpo import run_grpo
-from thinkedit.learner.launch import TrainingResult
+from thinkedit.learner.launch import TrainingResult, latest_checkpoint
 from thinkedit.learner.sft import run_sft
 from thinkedit.types import Episode
 
@@ -39,6 +39,7 @@ SETTINGS = (
     f"grpo.tasks_per_step={TASKS}",
     f"grpo.group_size={GROUP}",
     "grpo.save_every=100",
+    "grpo.interpolation=0.5",
     "rollout.workers=2",
     "judge.canaries={every: 2, pairs: 5}",
     f"grpo.validate_every={STEPS}",
@@ -143,6 +144,10 @@ def test_the_policy_left_its_start(trained: Trained) -> None:
     start, end = weights(trained.sft.policy), weights(trained.resumed.policy)
     assert start.keys() == end.keys()
     assert any(not np.array_equal(start[name], end[name]) for name in start)
+    checkpoint = latest_checkpoint(trained.root / "grpo" / "checkpoints")
+    whole = weights(checkpoint / "actor" / "huggingface")
+    for name in start:  # the export goes half of the way, the checkpoint all of it
+        np.testing.assert_allclose(end[name], (start[name] + whole[name]) / 2, atol=1e-6)
 
 
 def test_one_update_a_step_whatever_the_number_of_turns(trained: Trained) -> None:

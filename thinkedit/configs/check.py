@@ -202,6 +202,7 @@ def _ranges(config: Config) -> None:
         "editor.timeout_s": config.editor.timeout_s,
         "grpo.advantage.answer_weight": grpo.advantage.answer_weight,
         "grpo.grad_clip": grpo.grad_clip,
+        "grpo.interpolation": grpo.interpolation,
         "grpo.lr": grpo.lr,
         "inference.server.request_timeout_s": config.inference.server.request_timeout_s,
         "judge.cache_gib": config.judge.cache_gib,
@@ -261,6 +262,7 @@ def _ranges(config: Config) -> None:
     _between("rollout.top_p", rollout.top_p, 0, 1, "a probability")
     _between("judge.canaries.warn_below", config.judge.canaries.warn_below, 0, 1, "a share of the pairs")
     _between("grpo.advantage.think_weight", grpo.advantage.think_weight, 0, 1, "a share of the credit")
+    _between("grpo.interpolation", config.grpo.interpolation, 0, 1, "a share of the way")
     _between("sft.warmup_ratio", sft.warmup_ratio, 0, 1, "a share of the steps")
     if not rollout.temperature > 0:
         raise _wrong("rollout.temperature", rollout.temperature, "siblings must differ to be compared")

@@ -153,6 +153,7 @@ class GRPOConfig:
     freeze_vision: bool = True
     mode: str = "sync"
     save_every: int = 50
+    interpolation: float = 1.0  # of the way from the start that the exported policy goes; 1: all of it
     advantage: AdvantageConfig = field(default_factory=AdvantageConfig)
     failures: FailuresConfig = field(default_factory=FailuresConfig)
 

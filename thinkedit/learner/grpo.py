@@ -64,7 +64,7 @@ def run_grpo(
             on_step=on_step,
         )
     checkpoint = latest_checkpoint(paths.checkpoints)
-    policy = export_policy(checkpoint, paths.policy, run_dir / "policy")
+    policy = export_policy(checkpoint, paths.policy, run_dir / "policy", config.grpo.interpolation)
     return TrainingResult(policy, steps=step_of(checkpoint), seconds=time.monotonic() - began)
 
 

@@ -20,6 +20,7 @@ from typing import Any
 from thinkedit.configs.schema import Config
 from thinkedit.errors import ThinkEditError
 from thinkedit.learner.cpu.environment import cpu_environment
+from thinkedit.learner.interpolation import interpolate
 from thinkedit.learner.sockets import RUN_KEY
 from thinkedit.learner.verl_config import Paths
 
@@ -164,14 +165,16 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("global_step_"))
 
 
-def export_policy(checkpoint: Path, base: str | Path, out: str | Path) -> Path:
+def export_policy(checkpoint: Path, base: str | Path, out: str | Path, share: float = 1.0) -> Path:
     """Copy a checkpoint's model to `out` as an ordinary Hugging Face folder.
 
     What verl does not save (processor, chat template, generation settings) comes from `base`, the
-    policy that training started from.
+    policy that training started from. With a `share` below 1 the weights go part of the way from there
+    (`thinkedit.learner.interpolation`); the checkpoint keeps its own.
 
     Raises:
         TrainingFailed: the checkpoint holds no exported model.
+        WeightsDiffer: it can't be mixed with `base`.
     """
     candidates = (checkpoint / "actor" / "huggingface", checkpoint / "huggingface")
     found = next((folder for folder in candidates if folder.is_dir()), None)
@@ -189,6 +192,7 @@ def export_policy(checkpoint: Path, base: str | Path, out: str | Path) -> Path:
                 and not (staging / file.name).exists()
             ):
                 shutil.copy2(file, staging / file.name)
+    interpolate(base, staging, share)
     shutil.rmtree(out, ignore_errors=True)
     staging.rename(out)
     return out
