@@ -137,6 +137,11 @@ def estimate(rows: Rows, config: AdvantageConfig) -> tuple[Advantages, Diagnosti
     think and score. Below 1 it is no longer the reward's own gradient: think is paid less for the answers
     that it leads to, and the critic's signal stands out of the luck of the edits.
 
+    `shared_states`, with "causal": think and score are credited with the critic's terms only where a sibling
+    faced the same state, as all do at turn 0. Elsewhere the siblings looked at other edits, and most of the
+    difference is how hard those were to judge. The objective counts fewer states; at those the gradient is
+    as unbiased as before, since who shares a state does not depend on what is said there.
+
     `answer_weight` multiplies the answer's advantages. An answer is a tenth of a reply's tokens, so the
     noise of the long think before it moves the shared weights further than its own signal does; a weight
     evens that out. Each part's gradient keeps its direction, as with a learning rate for each.
@@ -179,6 +184,8 @@ def estimate(rows: Rows, config: AdvantageConfig) -> tuple[Advantages, Diagnosti
         settled = np.zeros(len(rows))
         settled[order] = _settled(kept) / divisor
         of_answer -= settled
+        if config.shared_states:
+            settled[order] *= _companions(kept) > 0
         advantages = settled + config.think_weight * of_answer
     of_answer *= config.answer_weight
 

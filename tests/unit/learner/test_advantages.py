@@ -187,6 +187,16 @@ def test_think_can_be_paid_less_for_what_the_answer_brought() -> None:
         np.testing.assert_allclose(found.answer, [-0.5, 0.5])
 
 
+def test_the_critic_can_be_judged_only_where_a_sibling_saw_the_same() -> None:
+    batch = replace(rows(("g", [0.3, 0.5]), ("g", [0.9])), settled=np.array([0.1, 0.4, 0.5]))
+    config = AdvantageConfig(credit="causal", think_weight=0.0)
+    everywhere, _ = estimate(batch, config)
+    shared, _ = estimate(batch, replace(config, shared_states=True))
+    np.testing.assert_allclose(everywhere.reply, [-0.4, 0.4, 0.4])
+    np.testing.assert_allclose(shared.reply, [-0.4, 0.0, 0.4])  # turn 1 has nobody to compare with
+    np.testing.assert_allclose(shared.answer, everywhere.answer)
+
+
 def test_causal_credit_needs_to_know_what_was_settled() -> None:
     with pytest.raises(ValueError, match="settled"):
         estimate(rows(("g", [0.0]), ("g", [1.0])), AdvantageConfig(credit="causal"))
