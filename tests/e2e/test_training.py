@@ -1,13 +1,16 @@
-"""The closed loop on verl, small: warm start, two GRPO steps, a resume, and what they leave.
+"""A study in small on verl: warm start, two GRPO steps, cells and page; then a resume, and what all left.
 
-Two starts of verl cost minutes, so that one run proves many things; the tests read what it left.
+Each start of verl costs a minute, so that one run proves many things; the tests read what it left.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,16 +18,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from thinkedit.actors.policy import ScriptedPolicy
 from thinkedit.actors.store import TrajectoryStore
 from thinkedit.configs.load import load_config
 from thinkedit.configs.schema import Config
-from thinkedit.data.demonstrations import write_demonstrations
 from thinkedit.envs.build import Parts
-from thinkedit.envs.world.experts import NaiveExpert
 from thinkedit.learner.grpo import run_grpo
 from thinkedit.learner.launch import TrainingResult, latest_checkpoint
-from thinkedit.learner.sft import run_sft
 from thinkedit.types import Episode
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(1500)]
@@ -53,68 +52,65 @@ def settings(*more: str) -> Config:
 
 @dataclass
 class Trained:
-    root: Path
-    sft: TrainingResult
-    grpo: TrainingResult
+    study: Path
+    sft: Path
+    grpo: Path
     resumed: TrainingResult
-    reported: list[int]
+    reported: list[int]  # steps of the second start
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (self.root / "grpo" / "metrics.jsonl").read_text().splitlines()]
+        return [json.loads(line) for line in (self.grpo / "metrics.jsonl").read_text().splitlines()]
 
     @property
     def episodes(self) -> list[Episode]:
-        return list(TrajectoryStore(self.root / "grpo" / "trajectories").read())
+        return list(TrajectoryStore(self.grpo / "trajectories").read())
 
 
-async def demonstrate(path: Path, config: Config) -> None:
-    parts = Parts.from_config(config)
-    await write_demonstrations(
-        path,
-        config.sft.demonstrations,
-        tasks=parts.tasks,
-        split="sft",
-        make_session=parts.session,
-        expert=ScriptedPolicy(NaiveExpert.from_parts(parts), seed=0),
-        protocol=parts.protocol,
+def study(folder: Path) -> subprocess.CompletedProcess[str]:
+    code = "from thinkedit.cli import app; app()"
+    chosen = ["--quick", "--seeds", "1", "--only", "modes", f"run_dir={folder}", f"grpo.steps={STEPS}"]
+    return subprocess.run(
+        [sys.executable, "-c", code, "study", *chosen, *SETTINGS],
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    root = tmp_path_factory.mktemp("run")
+    folder = tmp_path_factory.mktemp("study")
+    done = study(folder)
+    assert done.returncode == 0, done.stderr[-4000:]
     reported: list[int] = []
 
     def on_step(metrics: Mapping[str, float]) -> None:
         reported.append(int(metrics["step"]))
 
-    config = settings(f"grpo.steps={STEPS}")
-    data = root / "demonstrations.parquet"
-    asyncio.run(demonstrate(data, config))
-    sft = run_sft(config, data, root / "sft")
-    grpo = run_grpo(config, sft.policy, root / "grpo", on_step=on_step)
-    resumed = run_grpo(settings(f"grpo.steps={STEPS + 1}"), sft.policy, root / "grpo", on_step=on_step)
-    return Trained(root, sft, grpo, resumed, reported)
+    seed = folder / "seed-0"
+    sft, grpo = seed / "sft" / "policy", seed / "rl" / "grpo"
+    resumed = run_grpo(settings(f"grpo.steps={STEPS + 1}"), sft, grpo, on_step=on_step)
+    return Trained(folder, seed / "sft", grpo, resumed, reported)
 
 
 def test_the_warm_start_learns(trained: Trained) -> None:
-    lines = [json.loads(line) for line in (trained.root / "sft" / "metrics.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (trained.sft / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(1, 9))
     assert lines[-1]["train/loss"] < lines[0]["train/loss"]
 
 
-def test_every_step_is_reported_once_over_both_starts(trained: Trained) -> None:
-    assert trained.reported == [1, 2, 3]
+def test_every_step_is_logged_once_over_both_starts_and_reported_by_its_own(trained: Trained) -> None:
+    assert trained.reported == [3]
     assert [line["step"] for line in trained.metrics] == [1, 2, 3]
-    assert (trained.grpo.steps, trained.resumed.steps) == (2, 3)
+    assert trained.resumed.steps == 3
 
 
 def test_held_out_tasks_are_looked_at_and_are_no_training_data(trained: Trained) -> None:
     looked = [line.get("val/samples/episodes") for line in trained.metrics]
     assert looked == [None, VALIDATION, VALIDATION]  # every second step, and after the last one
     assert all(0 <= line["val/episode/overall_start/mean"] <= 10 for line in trained.metrics[1:])
-    held_out = list(TrajectoryStore(trained.root / "grpo" / "validation").read())
+    held_out = list(TrajectoryStore(trained.grpo / "validation").read())
     by_step = [{(e.task.uid, e.seed) for e in held_out if e.step == step} for step in (2, 3)]
     assert by_step[0] == by_step[1], "the same tasks with the same luck"
     assert {e.task.split for e in held_out} == {"val"}
@@ -127,7 +123,7 @@ def test_weights_really_move(trained: Trained) -> None:
     Step 1 shows the first transfer, step 2 the transfer after an update, step 3 that of a
     checkpoint's weights.
     """
-    verl = load_yaml(trained.root / "grpo" / "verl.yaml")
+    verl = load_yaml(trained.grpo / "verl.yaml")
     assert verl["actor_rollout_ref"]["rollout"]["load_format"] == "dummy"
     gaps = [line["gap/prob_max"] for line in trained.metrics]
     assert len(gaps) == STEPS + 1
@@ -141,10 +137,10 @@ def test_the_judge_is_asked_about_canaries_at_each_start_and_every_second_step(t
 
 def test_the_policy_left_its_start(trained: Trained) -> None:
     assert trained.metrics[0]["actor/kl_loss"] == pytest.approx(0.0, abs=1e-6)
-    start, end = weights(trained.sft.policy), weights(trained.resumed.policy)
+    start, end = weights(trained.sft / "policy"), weights(trained.resumed.policy)
     assert start.keys() == end.keys()
     assert any(not np.array_equal(start[name], end[name]) for name in start)
-    checkpoint = latest_checkpoint(trained.root / "grpo" / "checkpoints")
+    checkpoint = latest_checkpoint(trained.grpo / "checkpoints")
     whole = weights(checkpoint / "actor" / "huggingface")
     for name in start:  # the export goes half of the way, the checkpoint all of it
         np.testing.assert_allclose(end[name], (start[name] + whole[name]) / 2, atol=1e-6)
@@ -212,6 +208,27 @@ def test_a_training_episode_is_the_environments_own(trained: Trained) -> None:
             assert np.array_equal(new.edited, old.edited)
             for name in ("prompt", "before", "after", "reward", "outcome", "end", "state_key"):
                 assert getattr(new, name) == getattr(old, name)
+
+
+def test_the_study_plays_its_cells_writes_a_page_and_then_has_nothing_left_to_do(trained: Trained) -> None:
+    cells = {path.stem: path for path in (trained.study / "seed-0" / "cells").glob("*.jsonl")}
+    assert set(cells) == {"rl", "rl_before", "rl_before_while"}
+    rows = [json.loads(line) for line in cells["rl"].read_text().splitlines()]
+    assert len(rows) == 8
+    assert all(0 <= score <= 10 for row in rows for pair in row["judged"] for score in pair)
+    page = (trained.study / "study.html").read_text()
+    assert "Think before the edit, while editing, or both?" in page
+    assert "mean nothing" in page
+
+    written = {path: path.stat().st_mtime_ns for path in cells.values()}
+    with ExitStack() as restored:  # the cells alone can be counted anew
+        for model in (trained.sft, trained.grpo.parent):
+            model.rename(model.with_name(model.name + ".away"))
+            restored.callback(model.with_name(model.name + ".away").rename, model)
+        again = study(trained.study)
+        assert again.returncode == 0, again.stderr[-4000:]
+        assert {path: path.stat().st_mtime_ns for path in cells.values()} == written
+        assert not trained.sft.exists()
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
