@@ -35,7 +35,7 @@ def test_a_task_of_the_users_own_can_be_played() -> None:
     assert (info["task"], info["editor_seed"], info["group"]) == ("t0", 5, "t0/5")
     assert info["scores"]["semantic"] == 5.0
     seen, reward, terminated, truncated, info = env.step(reply("paint it red", 5, 9))
-    assert reward == pytest.approx(0.5 + 0.1 + 0.3 * 0.75 + 0.1 * 0.5)
+    assert reward == pytest.approx(0.125 + 0.625 + 0.1875 * 0.75 + 0.0625 * 0.5)
     assert (terminated, truncated, info["valid"], info["outcome"]) == (False, False, True, "ok")
     assert info["predicted"] == {"semantic": 5.0, "quality": 9.0}
     assert (info["scores_before"]["semantic"], info["scores"]["semantic"]) == (5.0, 10.0)

@@ -62,7 +62,7 @@ def test_strategies_speak_well_formed_replies() -> None:
         assert seen in env.observation_space
         assert (info["outcome"], info["strategy"], terminated) == ("ok", name, True)
         assert info["kept"] == (name == "keep")
-        assert 0.5 <= float(reward) <= 1
+        assert 0.125 <= float(reward) <= 1  # what a well-formed reply earns at least
         prompts.add(env.unwrapped.session.turns[0].critique.answer)  # type: ignore[attr-defined]
     assert len(prompts) == 7
 
