@@ -32,7 +32,8 @@ def train(iterations: int, env_runners: int, seed: int) -> list[float]:
     register_env("thinkedit-strategies", make_env)
     config = (
         PPOConfig()
-        .environment("thinkedit-strategies")
+        # The strategies' scores are no critic's: a reward that pays more for the edits than the demo's.
+        .environment("thinkedit-strategies", env_config={"overrides": ["reward=balanced"]})
         .framework("torch")
         .env_runners(num_env_runners=env_runners, num_envs_per_env_runner=1)
         .learners(num_learners=0)
