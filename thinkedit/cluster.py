@@ -36,7 +36,7 @@ def start_ray(**settings: Any) -> None:
             if attempt == TRIES:
                 raise ClusterFailed(
                     f"Ray did not start in {TRIES} tries. Is this machine out of memory, or busy with other "
-                    f"clusters? Its logs are in session_latest/logs, by default below /tmp/ray: {error}"
+                    f"clusters? Its logs are in session_latest/logs of Ray's temporary folder: {error}"
                 ) from error
             log.warning("Ray did not answer within its time: starting it once more")
             ray.shutdown()

@@ -26,15 +26,18 @@ def interpolate(start: str | Path, trained: Path, share: float) -> None:
         share: in [0, 1]; 1 changes nothing.
 
     Raises:
-        WeightsDiffer: a tensor of `trained` is missing from `start`, or has another shape there.
+        WeightsDiffer: `trained` has no safetensors, or a tensor that `start` lacks or has in another shape.
     """
     if share == 1:
         return
     from safetensors import safe_open
     from safetensors.torch import load_file, save_file
 
+    files = sorted(trained.glob(WEIGHTS))
+    if not files:
+        raise WeightsDiffer(f"{trained} holds no {WEIGHTS}: grpo.interpolation=1 exports it as it is")
     places = _places(_folder(start))
-    for file in sorted(trained.glob(WEIGHTS)):
+    for file in files:
         mixed = load_file(file)
         for name, end in mixed.items():
             if name not in places:

@@ -42,6 +42,12 @@ def test_the_whole_way_leaves_the_files_alone(tmp_path: Path) -> None:
     assert (end / "one.safetensors").stat().st_mtime_ns == before
 
 
+def test_a_model_without_safetensors_is_not_passed_off_as_mixed(tmp_path: Path) -> None:
+    start = model(tmp_path / "start", one={"a": torch.zeros(2)})
+    with pytest.raises(WeightsDiffer, match="no .*safetensors"):
+        interpolate(start, model(tmp_path / "end"), 0.5)
+
+
 @pytest.mark.parametrize("there", [{"b": [1.0]}, {"a": [1.0, 2.0]}])
 def test_models_of_other_shapes_are_refused(tmp_path: Path, there: dict[str, list[float]]) -> None:
     start = model(tmp_path / "start", one={name: torch.tensor(value) for name, value in there.items()})
