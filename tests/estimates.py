@@ -8,4 +8,4 @@ from thinkedit.learner.advantages import Diagnostics, Floats, Rows, estimate
 
 def of_reply(rows: Rows, config: AdvantageConfig) -> tuple[Floats, Diagnostics]:
     advantages, diagnostics = estimate(rows, config)
-    return advantages.reply, diagnostics
+    return advantages.reply[:, 0], diagnostics

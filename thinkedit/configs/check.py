@@ -295,8 +295,8 @@ def _together(config: Config) -> None:
         raise _wrong("grpo.advantage.credit", "causal", "estimator 'outcome' has no critic to take out")
     if grpo.advantage.think_weight != 1 and grpo.advantage.credit != "causal":
         raise _wrong("grpo.advantage.think_weight", grpo.advantage.think_weight, "needs credit=causal")
-    if grpo.advantage.shared_states and grpo.advantage.credit != "causal":
-        raise _wrong("grpo.advantage.shared_states", True, "needs credit=causal")
+    if grpo.advantage.shared_prefix and grpo.advantage.credit != "causal":
+        raise _wrong("grpo.advantage.shared_prefix", True, "needs credit=causal")
     if cluster.device == "cpu" and policy.attention != "sdpa":
         raise _wrong("policy.attention", policy.attention, "a CPU has sdpa only")
     if policy.attention == "flash_attention_2" and policy.dtype == "float32":

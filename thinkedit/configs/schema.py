@@ -119,7 +119,7 @@ class AdvantageConfig:
     scale: str = "none"  # "none" | "group_std" | "batch_std"
     credit: str = "reply"  # "reply": one advantage for all tokens | "causal": the answer's has no critic
     think_weight: float = 1.0  # of what came of the answer, for the tokens of think and score before it
-    shared_states: bool = False  # the critic is judged only where a sibling faced the same state
+    shared_prefix: bool = False  # the critic is judged where siblings that wrote the same so far part
     answer_weight: float = 1.0  # of a token of the answer, where one of think and score weighs 1
 
 

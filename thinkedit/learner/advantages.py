@@ -55,6 +55,7 @@ class Rows:
     improvement: [N] overall score after the turn minus that of the start state, over 10;
         only `outcome` reads it.
     settled: [N] the part of `reward` that think and score alone decided; credit "causal" needs it.
+    tokens: [N, L] the reply's token ids, padded with anything; `shared_prefix` needs them.
     """
 
     group: npt.NDArray[Any]
@@ -65,6 +66,7 @@ class Rows:
     valid: npt.NDArray[np.bool_]
     improvement: Floats | None = None
     settled: Floats | None = None
+    tokens: Ints | None = None
 
     def __len__(self) -> int:
         return len(self.reward)
@@ -80,6 +82,7 @@ class Rows:
             valid=self.valid[index],
             improvement=None if self.improvement is None else self.improvement[index],
             settled=None if self.settled is None else self.settled[index],
+            tokens=None if self.tokens is None else self.tokens[index],
         )
 
 
@@ -92,7 +95,7 @@ It gets valid episodes only, at least two of each group, sorted by group, episod
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Advantages:
-    """reply: [N] for the tokens of think and score; answer: [N] for those after them."""
+    """reply: [N, 1], or [N, L] token by token, for think and score; answer: [N, 1] for what comes after."""
 
     reply: Floats
     answer: Floats
@@ -137,17 +140,18 @@ def estimate(rows: Rows, config: AdvantageConfig) -> tuple[Advantages, Diagnosti
     think and score. Below 1 it is no longer the reward's own gradient: think is paid less for the answers
     that it leads to, and the critic's signal stands out of the luck of the edits.
 
-    `shared_states`, with "causal": think and score are credited with the critic's terms only where a sibling
-    faced the same state, as all do at turn 0. Elsewhere the siblings looked at other edits, and most of the
-    difference is how hard those were to judge. The objective counts fewer states; at those the gradient is
-    as unbiased as before, since who shares a state does not depend on what is said there.
+    `shared_prefix`, with "causal": a token of think and score is credited with the critic's terms only as
+    against siblings that faced the same state and had written the same up to that token; where there is
+    none, not at all. What all wrote alike cancels out, so what counts is the token at which they part,
+    and not the many after it, to which the outcome is noise. The objective counts fewer places; at those the
+    gradient is unbiased, since who shares a prefix does not depend on what follows it.
 
     `answer_weight` multiplies the answer's advantages. An answer is a tenth of a reply's tokens, so the
     noise of the long think before it moves the shared weights further than its own signal does; a weight
     evens that out. Each part's gradient keeps its direction, as with a learning rate for each.
 
     Returns:
-        advantages [N] in the order of `rows`, and the diagnostics.
+        advantages in the order of `rows`, and the diagnostics.
 
     Raises:
         UnknownName: no such estimator or scale.
@@ -177,20 +181,22 @@ def estimate(rows: Rows, config: AdvantageConfig) -> tuple[Advantages, Diagnosti
         raise ValueError(f"estimator {config.estimator!r} must give one finite advantage per row")
     raw = np.where(np.abs(raw) < EQUAL, 0.0, raw)
     divisor = _divisor(raw, _codes(kept.group), config.scale)
-    advantages = np.zeros(len(rows))
-    advantages[order] = raw / divisor
-    of_answer = advantages.copy()
+    of_answer = np.zeros(len(rows))
+    of_answer[order] = raw / divisor
+    of_reply = of_answer[:, None]
     if config.credit == "causal":
         settled = np.zeros(len(rows))
         settled[order] = _settled(kept) / divisor
-        of_answer -= settled
-        if config.shared_states:
-            settled[order] *= _companions(kept) > 0
-        advantages = settled + config.think_weight * of_answer
-    of_answer *= config.answer_weight
+        of_answer = of_answer - settled
+        of_critic = settled[:, None]
+        if config.shared_prefix:
+            by_token = _settled_by_token(kept)
+            of_critic = np.zeros((len(rows), by_token.shape[1]))
+            of_critic[order] = by_token / divisor[:, None]
+        of_reply = of_critic + config.think_weight * of_answer[:, None]
 
     taught = _sums(group[order], raw != 0.0, size=len(survivors)) > 0
-    return Advantages(advantages, of_answer), Diagnostics(
+    return Advantages(of_reply, config.answer_weight * of_answer[:, None]), Diagnostics(
         groups=len(survivors),
         groups_too_few=int((survivors < 2).sum()),
         groups_no_variance=int(((survivors >= 2) & ~taught).sum()),
@@ -201,10 +207,10 @@ def estimate(rows: Rows, config: AdvantageConfig) -> tuple[Advantages, Diagnosti
     )
 
 
-def spread(reply: Floats, answer: Floats, answer_from: Ints, length: int) -> Floats:
-    """[N, length]: each row's advantage token by token; `answer`'s from token `answer_from` on."""
-    in_answer = np.arange(length)[None] >= answer_from[:, None]
-    return np.where(in_answer, answer[:, None], reply[:, None])
+def spread(advantages: Advantages, answer_from: Ints, length: int) -> Floats:
+    """[N, length]: the advantages token by token; each row's answer begins at token `answer_from`."""
+    in_answer = np.arange(length) >= answer_from[:, None]
+    return np.where(in_answer, advantages.answer, advantages.reply)
 
 
 def turn(rows: Rows, gamma: float) -> Floats:
@@ -264,6 +270,24 @@ def _settled(rows: Rows) -> Floats:
     if rows.settled is None:
         raise ValueError("credit 'causal' needs the rows' settled rewards")
     return turn(replace(rows, reward=rows.settled), gamma=0.0)
+
+
+def _settled_by_token(rows: Rows) -> Floats:
+    """[N, L]: the settled reward against the siblings that had written the same before the token; else 0."""
+    if rows.settled is None or rows.tokens is None:
+        raise ValueError("shared_prefix needs the rows' settled rewards and tokens")
+    found = np.zeros(rows.tokens.shape)
+    alike = _alike(rows)
+    for place in np.unique(alike):
+        members = np.flatnonzero(alike == place)
+        written = rows.tokens[members]
+        same = (written[:, None] == written[None]).cumprod(axis=2)  # [i, j, t]: up to and with token t
+        together = np.concatenate([np.ones_like(same[..., :1]), same[..., :-1]], axis=2)
+        together[np.arange(len(members)), np.arange(len(members))] = 0
+        others = together.sum(axis=1)
+        baseline = np.einsum("ijt,j->it", together, rows.settled[members]) / np.maximum(others, 1)
+        found[members] = np.where(others > 0, rows.settled[members, None] - baseline, 0.0)
+    return found
 
 
 def _against_siblings(rows: Rows, codes: Ints, score: Floats) -> Floats:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import logging
 import math
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,11 +90,13 @@ class ThinkEditTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
         return super()._balance_batch(batch, metrics, *args, **kwargs)
 
     def _compute_advantage(self, batch: Any, metrics: dict[str, Any]) -> Any:
-        fields = ["response_mask", "rollout_log_probs", "extra_fields"]
+        fields = ["responses", "response_mask", "rollout_log_probs", "extra_fields"]
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=fields)
         real = [not tag.get("is_padding", False) for tag in batch.tags]
         records = [record for record, keep in zip(_records(data), real, strict=True) if keep]
-        learnt, diagnostics = estimate(advantage_rows(records), self._run.config.grpo.advantage)
+        tokens = data["responses"].to_padded_tensor(0).numpy()
+        rows = replace(advantage_rows(records), tokens=tokens[real])
+        learnt, diagnostics = estimate(rows, self._run.config.grpo.advantage)
 
         metrics.update(step_metrics(records))
         metrics.update(diagnostics.metrics())
@@ -111,9 +114,8 @@ class ThinkEditTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
             metrics["policy/entropy/mean"] = float(-(log_probs * padded).sum() / padded.sum())
         by_token = np.zeros(padded.shape, dtype=np.float32)
         answer_from = np.array([record.answer_from for record in records], dtype=np.int64)
-        by_token[real] = spread(learnt.reply, learnt.answer, answer_from, length=padded.shape[1])
-        tokens = torch.as_tensor(by_token) * padded
-        nested = response_to_nested(tokens, mask)
+        by_token[real] = spread(learnt, answer_from, length=padded.shape[1])
+        nested = response_to_nested(torch.as_tensor(by_token) * padded, mask)
         output = TensorDict({"advantages": nested, "returns": nested.clone()}, batch_size=len(batch))
         return tq.kv_batch_put(keys=batch.keys, partition_id=batch.partition_id, fields=output)
 

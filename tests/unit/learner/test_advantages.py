@@ -6,7 +6,7 @@ from estimates import of_reply
 
 from thinkedit.configs.schema import AdvantageConfig
 from thinkedit.errors import UnknownName
-from thinkedit.learner.advantages import Rows, estimate, spread
+from thinkedit.learner.advantages import Advantages, Rows, estimate, spread
 
 
 def rows(
@@ -161,40 +161,61 @@ def test_causal_credit_leaves_the_critics_reward_out_of_the_answer() -> None:
     np.testing.assert_allclose(plain.answer, plain.reply)
     np.testing.assert_allclose(causal.reply, plain.reply)
     # turn 0: the siblings' settled rewards lie 0.4 apart; turn 1 has nobody to compare with
-    np.testing.assert_allclose(causal.answer, plain.reply - [-0.4, 0.4, 0.4])
+    np.testing.assert_allclose(causal.answer[:, 0], plain.reply[:, 0] - [-0.4, 0.4, 0.4])
 
 
 def test_causal_credit_is_scaled_by_the_same_factor() -> None:
     batch = replace(rows(("g", [0.0]), ("g", [1.0])), settled=np.array([0.0, 0.5]))
     causal, diagnostics = estimate(batch, AdvantageConfig(credit="causal", scale="batch_std"))
-    np.testing.assert_allclose(causal.reply, [-1.0, 1.0])
-    np.testing.assert_allclose(causal.answer, [-0.5, 0.5])
+    np.testing.assert_allclose(causal.reply[:, 0], [-1.0, 1.0])
+    np.testing.assert_allclose(causal.answer[:, 0], [-0.5, 0.5])
     assert diagnostics.scale == 1.0
 
 
 def test_the_answers_weight_is_the_answers_alone() -> None:
     batch = replace(rows(("g", [0.0]), ("g", [1.0])), settled=np.array([0.0, 0.5]))
     weighted, _ = estimate(batch, AdvantageConfig(credit="causal", answer_weight=4.0))
-    np.testing.assert_allclose(weighted.reply, [-1.0, 1.0])
-    np.testing.assert_allclose(weighted.answer, [-2.0, 2.0])
+    np.testing.assert_allclose(weighted.reply[:, 0], [-1.0, 1.0])
+    np.testing.assert_allclose(weighted.answer[:, 0], [-2.0, 2.0])
 
 
 def test_think_can_be_paid_less_for_what_the_answer_brought() -> None:
     batch = replace(rows(("g", [0.0]), ("g", [1.0])), settled=np.array([0.0, 0.5]))
     for weight, expected in ((1.0, 1.0), (0.5, 0.75), (0.0, 0.5)):
         found, _ = estimate(batch, AdvantageConfig(credit="causal", think_weight=weight))
-        np.testing.assert_allclose(found.reply, [-expected, expected])
-        np.testing.assert_allclose(found.answer, [-0.5, 0.5])
+        np.testing.assert_allclose(found.reply[:, 0], [-expected, expected])
+        np.testing.assert_allclose(found.answer[:, 0], [-0.5, 0.5])
 
 
-def test_the_critic_can_be_judged_only_where_a_sibling_saw_the_same() -> None:
-    batch = replace(rows(("g", [0.3, 0.5]), ("g", [0.9])), settled=np.array([0.1, 0.4, 0.5]))
+def test_the_critic_can_be_judged_where_siblings_that_wrote_the_same_part() -> None:
+    batch = rows(("g", [0.9, 0.5]), ("g", [0.3]), ("g", [0.6]), ("g", [0.1]))
+    batch = replace(
+        batch,
+        settled=np.array([0.9, 0.5, 0.3, 0.6, 0.1]),
+        tokens=np.array([[1, 2, 3, 4], [1, 2, 3, 4], [1, 2, 5, 4], [1, 2, 3, 4], [6, 2, 3, 4]]),
+    )
     config = AdvantageConfig(credit="causal", think_weight=0.0)
-    everywhere, _ = estimate(batch, config)
-    shared, _ = estimate(batch, replace(config, shared_states=True))
-    np.testing.assert_allclose(everywhere.reply, [-0.4, 0.4, 0.4])
-    np.testing.assert_allclose(shared.reply, [-0.4, 0.0, 0.4])  # turn 1 has nobody to compare with
-    np.testing.assert_allclose(shared.answer, everywhere.answer)
+    whole, _ = estimate(batch, config)
+    found, _ = estimate(batch, replace(config, shared_prefix=True))
+    assert found.reply.shape == (5, 4)
+    np.testing.assert_allclose(
+        found.reply[:, 0], whole.reply[:, 0] * [1, 0, 1, 1, 1]
+    )  # turn 1 has no sibling
+    np.testing.assert_allclose(found.reply[0], [0.9 - 1 / 3, 0.9 - 0.45, 0.9 - 0.45, 0.9 - 0.6])
+    np.testing.assert_allclose(
+        found.reply[2], [0.3 - 1.6 / 3, 0.3 - 0.75, 0.3 - 0.75, 0.0]
+    )  # parted at token 2
+    np.testing.assert_allclose(found.reply[3], [0.6 - 1.3 / 3, 0.6 - 0.6, 0.6 - 0.6, 0.6 - 0.9])
+    np.testing.assert_allclose(found.reply[4], [0.1 - 0.6, 0.0, 0.0, 0.0])
+    np.testing.assert_allclose(found.answer, whole.answer)
+
+
+def test_a_sibling_that_failed_is_nobodys_companion_in_a_prefix() -> None:
+    batch = rows(("g", [0.9]), ("g", [0.3]), ("g", [0.6]), invalid=frozenset({(1, 0)}))
+    batch = replace(batch, settled=np.array([0.9, 0.3, 0.6]), tokens=np.array([[1, 2], [1, 2], [3, 2]]))
+    config = AdvantageConfig(credit="causal", think_weight=0.0, shared_prefix=True)
+    found, _ = estimate(batch, config)
+    np.testing.assert_allclose(found.reply, [[0.3, 0.0], [0.0, 0.0], [-0.3, 0.0]])
 
 
 def test_causal_credit_needs_to_know_what_was_settled() -> None:
@@ -203,6 +224,9 @@ def test_causal_credit_needs_to_know_what_was_settled() -> None:
 
 
 def test_tokens_from_the_answer_on_have_the_answers_advantage() -> None:
-    reply, answer = np.array([1.0, 2.0]), np.array([-1.0, -2.0])
-    found = spread(reply, answer, np.array([2, 4]), length=4)
+    answer = np.array([[-1.0], [-2.0]])
+    found = spread(Advantages(np.array([[1.0], [2.0]]), answer), np.array([2, 4]), length=4)
     assert found.tolist() == [[1, 1, -1, -1], [2, 2, 2, 2]]
+    by_token = np.arange(8.0).reshape(2, 4)
+    found = spread(Advantages(by_token, answer), np.array([2, 3]), length=4)
+    assert found.tolist() == [[0, 1, -1, -1], [4, 5, 6, -2]]

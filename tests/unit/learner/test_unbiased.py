@@ -190,11 +190,53 @@ def test_causal_credit_keeps_the_gradient_and_takes_out_noise() -> None:
     true = CRITIQUE_POLICY[:, None] * ANSWER_POLICY * value
 
     found, _ = estimate(rows, AdvantageConfig(credit="causal"))
-    for advantage in (found.reply, found.answer):
+    for advantage in (found.reply[:, 0], found.answer[:, 0]):
         np.testing.assert_allclose(np.einsum("n,n,nca->ca", weight, advantage, score), true, atol=1e-12)
 
     def noise(advantage: Floats) -> float:
         second_moment = np.einsum("n,n,nca->ca", weight, advantage**2, score**2)
         return float((second_moment - true**2).sum())
 
-    assert noise(found.answer) < 0.5 * noise(found.reply)
+    assert noise(found.answer[:, 0]) < 0.5 * noise(found.reply[:, 0])
+
+
+# A critique of two tokens: its reward hangs on both, and the second's policy on the first.
+FIRST = np.array([0.7, 0.3])
+SECOND = np.array([[0.8, 0.2], [0.4, 0.6]])
+TWO_TOKEN_REWARD = np.array([[0.9, 0.2], [0.1, 0.5]])
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_credit_by_shared_prefix_is_unbiased_at_every_place_that_it_counts(size: int) -> None:
+    choices = list(itertools.product(range(2), range(2)))
+    groups = list(itertools.product(choices, repeat=size))
+    chance = np.array([np.prod([FIRST[a] * SECOND[a, b] for a, b in g]) for g in groups])
+    tokens = np.array([member for group in groups for member in group])
+    settled = TWO_TOKEN_REWARD[tokens[:, 0], tokens[:, 1]]
+    count = len(tokens)
+    rows = Rows(
+        group=np.repeat(np.arange(len(groups)), size),
+        episode=np.arange(count),
+        turn=np.zeros(count, int),
+        state=np.full(count, "s"),
+        reward=settled,
+        valid=np.full(count, True),
+        settled=settled,
+        tokens=tokens,
+    )
+    config = AdvantageConfig(credit="causal", think_weight=0.0, shared_prefix=True)
+    advantage = estimate(rows, config)[0].reply
+    weight = np.repeat(chance, size) / size
+
+    value = (SECOND * TWO_TOKEN_REWARD).sum(axis=1)
+    first = np.eye(2)[tokens[:, 0]] - FIRST
+    true = FIRST * (value - FIRST @ value)
+    np.testing.assert_allclose(np.einsum("n,n,na->a", weight, advantage[:, 0], first), true, atol=1e-12)
+
+    for prefix in range(2):
+        there = tokens[:, 0] == prefix
+        second = np.eye(2)[tokens[there, 1]] - SECOND[prefix]
+        true = FIRST[prefix] * SECOND[prefix] * (TWO_TOKEN_REWARD[prefix] - value[prefix])
+        counted = 1 - (1 - FIRST[prefix]) ** (size - 1)  # how often a sibling wrote the same first token
+        found = np.einsum("n,n,na->a", weight[there], advantage[there, 1], second)
+        np.testing.assert_allclose(found, counted * true, atol=1e-12)
