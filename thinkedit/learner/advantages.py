@@ -187,12 +187,12 @@ def estimate(rows: Rows, config: AdvantageConfig) -> tuple[Advantages, Diagnosti
     if config.credit == "causal":
         settled = np.zeros(len(rows))
         settled[order] = _settled(kept) / divisor
-        of_answer = of_answer - settled
+        of_answer -= settled
         of_critic = settled[:, None]
         if config.shared_prefix:
-            by_token = _settled_by_token(kept)
+            by_token = _settled_by_token(kept) / divisor[:, None]
             of_critic = np.zeros((len(rows), by_token.shape[1]))
-            of_critic[order] = by_token / divisor[:, None]
+            of_critic[order] = by_token
         of_reply = of_critic + config.think_weight * of_answer[:, None]
 
     taught = _sums(group[order], raw != 0.0, size=len(survivors)) > 0

@@ -100,7 +100,6 @@ class ThinkEditTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
 
         metrics.update(step_metrics(records))
         metrics.update(diagnostics.metrics())
-        metrics["advantage/abs/mean"] = float(np.abs(learnt.reply).mean()) if records else 0.0
         metrics["samples/padding_rows"] = len(real) - len(records)
         warning = self._guard.watch(records)
         if warning:
@@ -108,14 +107,16 @@ class ThinkEditTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
 
         mask = data["response_mask"]
         padded = mask.to_padded_tensor(0)
+        by_token = np.zeros(padded.shape, dtype=np.float32)
+        answer_from = np.array([record.answer_from for record in records], dtype=np.int64)
+        by_token[real] = spread(learnt, answer_from, length=padded.shape[1])
+        advantages = torch.as_tensor(by_token) * padded
         if padded.any():
             # -log p of what was sampled is an unbiased estimate of the policy's entropy per token.
             log_probs = data["rollout_log_probs"].to_padded_tensor(0.0)
             metrics["policy/entropy/mean"] = float(-(log_probs * padded).sum() / padded.sum())
-        by_token = np.zeros(padded.shape, dtype=np.float32)
-        answer_from = np.array([record.answer_from for record in records], dtype=np.int64)
-        by_token[real] = spread(learnt, answer_from, length=padded.shape[1])
-        nested = response_to_nested(torch.as_tensor(by_token) * padded, mask)
+            metrics["advantage/abs/mean"] = float(advantages.abs().sum() / padded.sum())
+        nested = response_to_nested(advantages, mask)
         output = TensorDict({"advantages": nested, "returns": nested.clone()}, batch_size=len(batch))
         return tq.kv_batch_put(keys=batch.keys, partition_id=batch.partition_id, fields=output)
 
