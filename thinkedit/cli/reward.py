@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from thinkedit.rewards.profiles import PROFILES
 from thinkedit.types import SCORE_MAX, SCORE_MIN, Outcome, ParseError, Scores, Verdict
 
 
@@ -17,7 +18,7 @@ def reward(
     prompt: Annotated[str, typer.Option(help="The prompt whose edit the reply judges.")],
     before: Annotated[str, typer.Option(help="Judged scores of that edit: semantic,quality (0-10).")],
     after: Annotated[str, typer.Option(help="Judged scores of the edit made from the reply's answer.")],
-    profile: Annotated[str, typer.Option(help="balanced, released or paper.")] = "balanced",
+    profile: Annotated[str, typer.Option(help=f"One of {', '.join(PROFILES)}.")] = "balanced",
     threshold: Annotated[
         float | None,
         typer.Option(help="Apply the accept rule too: predicted scores that both reach this keep the edit."),

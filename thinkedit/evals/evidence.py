@@ -97,6 +97,8 @@ def _page(summaries: Sequence[Summary], figure: str) -> str:
         ),
         "Means over seeds. Critic error: mean |predicted − judged| over both axes on the first edits, "
         "which all thinkers saw alike. Reading: share of what `<think>` says about the pictures that is so.",
+        "What GRPO did to the critic's error, as the mean difference on the same first edits:",
+        _table(["change", *(f"seed {seed}" for seed in seeds)], [_critic_change_row(summaries)]),
         "## Checks",
         _table(["check", "target", *(f"seed {seed}" for seed in seeds)], _check_rows(summaries)),
         "## Time",
@@ -121,6 +123,11 @@ def _gain_rows(summaries: Sequence[Summary]) -> list[list[str]]:
         found = [{(g["from"], g["to"]): g for g in summary["gains"]}.get(pair) for summary in summaries]
         rows.append([f"{label(pair[1])} over {label(pair[0])}", *(_interval(g, sign=True) for g in found)])
     return rows
+
+
+def _critic_change_row(summaries: Sequence[Summary]) -> list[str]:
+    cells = (_interval(summary["critic_change"], sign=True) for summary in summaries)
+    return ["critic error, SFT + GRPO minus SFT", *cells]
 
 
 def _turn_head(summary: Summary) -> list[str]:

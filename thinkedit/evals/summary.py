@@ -24,7 +24,7 @@ from thinkedit.rewards.limits.ledger import read_ledger
 from thinkedit.rewards.rubric import Rubric
 from thinkedit.types import End, Episode, Outcome, Turn
 
-SCHEMA = 1
+SCHEMA = 2
 SINGLE_EDIT = "single_edit"
 LEARNING = (SINGLE_EDIT, "sft", "grpo")  # the line of progress, each compared with the one before
 GAP = "gap/prob_max"
@@ -68,12 +68,15 @@ def summarise(
         {"from": a, "to": b} | paired_difference(finals[a], finals[b], **options).as_dict()
         for a, b in pairwise(line)
     ]
+    sft, grpo = (_first_edit_errors(played.get(arm, ())) for arm in ("sft", "grpo"))
+    change = paired_difference(sft, grpo, **options).as_dict() if sft.keys() & grpo.keys() else None
     judges = {(v.judge_id, v.prompt_hash) for e in _all(played) if (v := e.final)}
     return {
         "tasks": len({e.task.uid for e in _all(played)}),
         "judge": [{"id": judge, "prompt_hash": prompt} for judge, prompt in sorted(judges)],
         "arms": figures,
         "gains": gains,
+        "critic_change": change,
     }
 
 
@@ -270,6 +273,16 @@ def _critic(turns: Iterable[Turn]) -> dict[str, Any] | None:
     scored = [(t.critique.scores, t.before.scores) for t in turns if t.critique is not None]
     error = critic_error([p for p, _ in scored], [j for _, j in scored])
     return None if error is None else error.as_dict()
+
+
+def _first_edit_errors(episodes: Iterable[Episode]) -> dict[str, float]:
+    """The critic's error over both axes on each first edit, by task and seed; none for a malformed reply."""
+    found = {}
+    for episode in episodes:
+        critic = _critic(episode.turns[:1])
+        if critic is not None:
+            found[episode.group] = float(critic["overall"])
+    return found
 
 
 def _edits(episode: Episode) -> int:

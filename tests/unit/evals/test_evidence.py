@@ -37,6 +37,8 @@ def test_the_page_has_a_column_per_seed_in_order(tmp_path: Path, summary: dict[s
     overall = summary["arms"]["grpo"]["overall"]
     cell = f"{overall['mean']:.2f} ({overall['low']:.2f} to {overall['high']:.2f})"
     assert text.count(cell) == 3
+    change = summary["critic_change"]
+    assert text.count(f"{change['mean']:+.2f} ({change['low']:+.2f} to {change['high']:+.2f})") == 3
     assert f"]({figure.name})" in text
     ElementTree.parse(figure)
 
@@ -47,7 +49,7 @@ def test_the_page_has_a_column_per_seed_in_order(tmp_path: Path, summary: dict[s
         (({"seed": 1}, {"seed": 1}), "same seed"),
         (({"seed": 1}, {"seed": 2, "name": "other"}), "differ in name"),
         (({"seed": 1}, {"seed": 2, "judge": [{"id": "x", "prompt_hash": "y"}]}), "differ in judge"),
-        (({"seed": 1, "schema": 0},), "has version 0, this thinkedit reads 1"),
+        (({"seed": 1, "schema": 0},), "has version 0, this thinkedit reads 2"),
     ],
 )
 def test_runs_that_cannot_be_compared_are_refused(

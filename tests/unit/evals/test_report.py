@@ -140,7 +140,7 @@ def test_the_command_writes_summary_and_report(run: RunFolder, tmp_path: Path) -
     shutil.copytree(run.root, tmp_path / "run")
     result = CliRunner().invoke(app, ["report", str(tmp_path / "run")])
     assert result.exit_code == 0, result.output
-    assert json.loads((tmp_path / "run" / "summary.json").read_text())["schema"] == 1
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["schema"] == 2
     assert (tmp_path / "run" / "report.html").stat().st_size > 10_000
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from math import sqrt
 from pathlib import Path
 
@@ -88,6 +89,28 @@ def test_arms_of_different_first_edits_are_refused(episodes: list[Episode]) -> N
     other[position] = changed(other[position], first=scores)
     with pytest.raises(DataError, match="started from different first edits"):
         summarise({"sft": episodes, "grpo": other}, max_turns=2)
+
+
+def test_the_change_of_the_critics_error_is_paired_by_first_edit(episodes: list[Episode]) -> None:
+    readable = [e for e in episodes if e.turns and e.turns[0].critique]
+    worse = [two_points_off(e) for e in readable[:5]]  # on one of two axes; the expert itself is exact
+    lost = [e for e in episodes if e.group != readable[-1].group]  # one task that only SFT could play
+    silent = changed(readable[-1], turns=[])
+    after = {e.group: e for e in [*lost, silent, *worse]}.values()
+    change = summarise({"sft": episodes, "grpo": after}, max_turns=2, resamples=500)["critic_change"]
+    assert change["n"] == len(readable) - 1
+    assert change["mean"] == pytest.approx(5 / (len(readable) - 1))
+    assert 0 <= change["low"] < change["mean"] < change["high"]
+    assert summarise({"sft": episodes}, max_turns=2, resamples=10)["critic_change"] is None
+
+
+def two_points_off(episode: Episode) -> Episode:
+    turn = episode.turns[0]
+    assert turn.critique is not None
+    scores = turn.critique.scores
+    guess = scores.semantic + (2 if scores.semantic <= 8 else -2)
+    critique = replace(turn.critique, scores=type(scores)(guess, scores.quality))
+    return changed(episode, turns=[changed(turn, critique=critique), *episode.turns[1:]])
 
 
 def test_verdicts_of_two_judges_are_never_compared(episodes: list[Episode]) -> None:
