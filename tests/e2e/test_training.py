@@ -6,6 +6,7 @@ Each start of verl costs a minute, so that one run proves many things; the tests
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import subprocess
 import sys
@@ -16,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from thinkedit.actors.store import TrajectoryStore
 from thinkedit.configs.load import load_config
@@ -30,6 +33,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(1500)]
 
 TASKS, GROUP, STEPS = 4, 4, 2
 VALIDATION = 6
+REHEARSED = 8
 SETTINGS = (
     "sft.epochs=1",
     "sft.demonstrations=128",
@@ -39,6 +43,7 @@ SETTINGS = (
     f"grpo.group_size={GROUP}",
     "grpo.save_every=100",
     "grpo.interpolation=0.5",
+    f"grpo.rehearsal={{batch_size: {REHEARSED}, weight: 0.5}}",
     "rollout.workers=2",
     "judge.canaries={every: 2, pairs: 5}",
     f"grpo.validate_every={STEPS}",
@@ -90,7 +95,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
     seed = folder / "seed-0"
     sft, grpo = seed / "sft" / "policy", seed / "rl" / "grpo"
-    resumed = run_grpo(settings(f"grpo.steps={STEPS + 1}"), sft, grpo, on_step=on_step)
+    demonstrations = seed / "data" / "rehearsal.parquet"
+    resumed = run_grpo(
+        settings(f"grpo.steps={STEPS + 1}"), sft, grpo, demonstrations=demonstrations, on_step=on_step
+    )
     return Trained(folder, seed / "sft", grpo, resumed, reported)
 
 
@@ -144,6 +152,45 @@ def test_the_policy_left_its_start(trained: Trained) -> None:
     whole = weights(checkpoint / "actor" / "huggingface")
     for name in start:  # the export goes half of the way, the checkpoint all of it
         np.testing.assert_allclose(end[name], (start[name] + whole[name]) / 2, atol=1e-6)
+
+
+def test_critiques_are_rehearsed_at_the_weights_that_the_policy_has(trained: Trained) -> None:
+    losses = [line["actor/rehearsal_loss"] for line in trained.metrics]
+    chosen = np.random.default_rng(0).permutation(STEPS * REHEARSED)[:REHEARSED]  # seed 0's first update
+    assert losses[0] == pytest.approx(
+        critique_loss(trained.sft / "policy", trained.study / "seed-0", chosen), rel=1e-4
+    )
+    assert losses[1] != losses[0]
+
+
+def critique_loss(policy: Path, seed: Path, chosen: Any) -> float:
+    """Mean -log p of the demonstrations' tokens up to the score's end, by transformers alone."""
+    import torch
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    model, processor = (
+        AutoModelForImageTextToText.from_pretrained(policy),
+        AutoProcessor.from_pretrained(policy),
+    )
+    rows = pq.read_table(seed / "data" / "rehearsal.parquet").take(chosen).to_pylist()
+    total = count = 0.0
+    for row in rows:
+        asked, reply = (message["content"] for message in row["messages"])
+        pictures = [Image.open(io.BytesIO(image["bytes"])) for image in row["images"]]
+        content = [{"type": "image"}] * len(pictures) + [
+            {"type": "text", "text": asked.replace("<image>", "")}
+        ]
+        prompt = processor.apply_chat_template(
+            [{"role": "user", "content": content}], add_generation_prompt=True
+        )
+        critique = reply[: reply.index("</score>") + len("</score>")]
+        inputs = processor(text=[prompt + critique], images=pictures, return_tensors="pt")
+        length = len(processor.tokenizer(critique, add_special_tokens=False)["input_ids"])
+        with torch.no_grad():
+            log_probs = model(**inputs).logits[0, -length - 1 : -1].log_softmax(-1)
+        total -= float(log_probs.gather(1, inputs["input_ids"][0, -length:, None]).sum())
+        count += length
+    return total / count
 
 
 def test_one_update_a_step_whatever_the_number_of_turns(trained: Trained) -> None:

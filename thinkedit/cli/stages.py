@@ -16,7 +16,7 @@ from rich.table import Table
 from thinkedit.cli.progress import counter, steps
 from thinkedit.configs.check import unmet
 from thinkedit.configs.load import RESOLVED, save_config
-from thinkedit.configs.schema import Config
+from thinkedit.configs.schema import Config, rehearsed_in_all
 from thinkedit.envs.build import Parts
 from thinkedit.envs.protocol import Protocol
 from thinkedit.errors import ConfigError
@@ -87,6 +87,10 @@ def demonstrations_file(run: RunFolder) -> Path:
     return run.root / "data" / "demonstrations.parquet"
 
 
+def rehearsal_file(run: RunFolder) -> Path:
+    return run.root / "data" / "rehearsal.parquet"
+
+
 def sft_policy(run: RunFolder) -> Path:
     """The SFT model as a Hugging Face folder."""
     return run.root / "sft" / "policy"
@@ -108,7 +112,10 @@ def phase(run: RunFolder, name: str) -> Iterator[None]:
 
 
 def demonstrate(config: Config, run: RunFolder) -> Path:
-    """The SFT examples: from `sft.data`, or played by the scripted expert until there are enough."""
+    """The SFT examples: from `sft.data`, or played by the scripted expert until there are enough.
+
+    The expert plays those that `grpo.rehearsal` will ask for too, into a file of their own.
+    """
     from thinkedit.actors.policy import ScriptedPolicy
     from thinkedit.data.demonstrations import write_demonstrations
     from thinkedit.envs.world.experts import NaiveExpert
@@ -125,15 +132,17 @@ def demonstrate(config: Config, run: RunFolder) -> Path:
             )
         return path
     played = replace(config, editor=config.sft.editor) if config.sft.editor.name else config
+    counts = {path: config.sft.demonstrations}
+    if rehearsed := rehearsed_in_all(config.grpo):
+        counts[rehearsal_file(run)] = rehearsed
     with (
         closing(Parts.from_config(played)) as parts,
         phase(run, "demonstrations"),
-        counter("demonstrations", config.sft.demonstrations) as progress,
+        counter("demonstrations", sum(counts.values())) as progress,
     ):
         asyncio.run(
             write_demonstrations(
-                path,
-                config.sft.demonstrations,
+                counts,
                 tasks=parts.tasks,
                 split="sft",
                 make_session=parts.session,
@@ -166,15 +175,30 @@ def warm_start(config: Config, run: RunFolder) -> Path:
     return policy
 
 
-def reinforce(config: Config, run: RunFolder, start: Path) -> Path:
-    """GRPO from `start`; resumes from the last checkpoint, a finished one is kept."""
+def to_rehearse(config: Config, run: RunFolder) -> Path | None:
+    """What `grpo.rehearsal` learns from: all of `sft.data`, or what the expert played for it."""
+    if not config.grpo.rehearsal.batch_size:
+        return None
+    path = demonstrations_file(run) if config.sft.data else rehearsal_file(run)
+    if not path.exists():
+        demonstrations_file(run).unlink(missing_ok=True)  # of a run that had nothing to rehearse
+        demonstrate(config, run)
+    return path
+
+
+def reinforce(config: Config, run: RunFolder, start: Path, rehearsed: Path | None = None) -> Path:
+    """GRPO from `start`; resumes from the last checkpoint, a finished one is kept.
+
+    rehearsed: demonstrations for `grpo.rehearsal`; without them the run makes its own.
+    """
     from thinkedit.learner.grpo import run_grpo
 
     policy = grpo_policy(run)
     if policy.exists():
         return policy
+    data = rehearsed or to_rehearse(config, run)
     with phase(run, "grpo"), steps("GRPO", config.grpo.steps, GRPO_FIGURES) as on_step:
-        run_grpo(config, start, run.root / "grpo", on_step=on_step)
+        run_grpo(config, start, run.root / "grpo", demonstrations=data, on_step=on_step)
     return policy
 
 

@@ -48,7 +48,8 @@ def run_seed(
             models[SFT] = stages.warm_start(config, run)
         for training in trainings:
             trained = configured(folder / training.name, training.overrides)
-            models[training.name] = stages.reinforce(trained, stages.open_run(trained), models[SFT])
+            data = stages.to_rehearse(config, run)
+            models[training.name] = stages.reinforce(trained, stages.open_run(trained), models[SFT], data)
         playing = [(cell, configured(folder, cell.overrides)) for cell in missing]
         asyncio.run(_play(config, run, playing, models))
     return {cell.name: read_cell(_file(folder, cell)) for cell in cells}

@@ -204,6 +204,7 @@ def _ranges(config: Config) -> None:
         "grpo.grad_clip": grpo.grad_clip,
         "grpo.interpolation": grpo.interpolation,
         "grpo.lr": grpo.lr,
+        "grpo.rehearsal.weight": grpo.rehearsal.weight,
         "inference.server.request_timeout_s": config.inference.server.request_timeout_s,
         "judge.cache_gib": config.judge.cache_gib,
         "judge.timeout_s": config.judge.timeout_s,
@@ -217,6 +218,7 @@ def _ranges(config: Config) -> None:
         "eval.temperature": config.eval.temperature,
         "grpo.clip_high": grpo.clip_high,
         "grpo.kl_coef": grpo.kl_coef,
+        "grpo.rehearsal.batch_size": grpo.rehearsal.batch_size,
         "grpo.save_every": grpo.save_every,
         "grpo.steps": grpo.steps,
         "grpo.validate_every": grpo.validate_every,
@@ -282,6 +284,13 @@ def _together(config: Config) -> None:
             "grpo.updates_per_step",
             grpo.updates_per_step,
             f"does not divide grpo.tasks_per_step * grpo.group_size = {rows} episodes",
+        )
+    learners = cluster.nodes * cluster.gpus_per_node
+    if grpo.rehearsal.batch_size % learners:
+        raise _wrong(
+            "grpo.rehearsal.batch_size",
+            grpo.rehearsal.batch_size,
+            f"does not divide among the learner's {learners} processes",
         )
     ranks = sft_ranks(cluster)
     if config.sft.batch_size % ranks or (config.sft.batch_size // ranks) % sft_micro_batch(config):

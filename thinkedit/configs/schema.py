@@ -124,6 +124,15 @@ class AdvantageConfig:
 
 
 @dataclass
+class RehearsalConfig:
+    """Demonstrations that GRPO goes on learning from, beside its rewards."""
+
+    batch_size: int = 0  # in each update; 0: none
+    weight: float = 1.0  # of their mean -log p per token, beside the policy's loss
+    until: str | None = "</score>"  # only what ends with this; the answer is for the reward to teach
+
+
+@dataclass
 class FailuresConfig:
     """When turns without a reward (editor or judge failed) are too many, as fractions of `window`."""
 
@@ -156,6 +165,7 @@ class GRPOConfig:
     save_every: int = 50
     interpolation: float = 1.0  # of the way from the start that the exported policy goes; 1: all of it
     advantage: AdvantageConfig = field(default_factory=AdvantageConfig)
+    rehearsal: RehearsalConfig = field(default_factory=RehearsalConfig)
     failures: FailuresConfig = field(default_factory=FailuresConfig)
 
 
@@ -279,6 +289,15 @@ def sft_ranks(cluster: ClusterConfig) -> int:
     Small models spend more between operations than in them, where a second thread only waits.
     """
     return cluster.cpu_threads if cluster.device == "cpu" else cluster.gpus_per_node
+
+
+def updates_in_a_step(grpo: GRPOConfig) -> int:
+    return grpo.updates_per_step * grpo.epochs_per_batch
+
+
+def rehearsed_in_all(grpo: GRPOConfig) -> int:
+    """Demonstrations that a run rehearses, each once."""
+    return grpo.steps * updates_in_a_step(grpo) * grpo.rehearsal.batch_size
 
 
 def sft_micro_batch(config: Config) -> int:

@@ -7,7 +7,7 @@ the editor at hand; what this editor obeys is left for reinforcement learning to
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +67,7 @@ def examples(protocol: Protocol, episode: Episode) -> Iterator[dict[str, Any]]:
 
 
 async def write_demonstrations(
-    path: Path,
-    count: int,
+    counts: Mapping[Path, int],
     *,
     tasks: TaskSource,
     split: str,
@@ -77,21 +76,27 @@ async def write_demonstrations(
     protocol: Protocol,
     progress: Callable[[int], None] = lambda done: None,
 ) -> None:
-    """Play episodes until `count` examples are written to the parquet file `path`.
+    """Play episodes until each parquet file has its count of examples; no two share an example.
 
-    The file is the same whenever its arguments are, and appears only when it is complete.
+    The files are the same whenever the arguments are, and each appears only when it is complete.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
     first = written = 0
-    with pq.ParquetWriter(partial, SCHEMA) as writer:
-        while written < count:
-            last = first + min(EPISODES_PER_BATCH, count)
-            starts = ((tasks.task(split, index), index) for index in range(first, last))
-            episodes = [episode async for episode in play_many(make_session, starts, expert)]
-            episodes.sort(key=lambda episode: episode.seed)  # they finish in any order
-            rows = [row for episode in episodes for row in examples(protocol, episode)][: count - written]
-            writer.write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
-            first, written = last, written + len(rows)
-            progress(written)
-    partial.replace(path)
+    left: list[dict[str, Any]] = []
+    for path, count in counts.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        missing = count
+        with pq.ParquetWriter(partial, SCHEMA) as writer:
+            while missing:
+                if not left:
+                    last = first + min(EPISODES_PER_BATCH, missing)
+                    starts = ((tasks.task(split, index), index) for index in range(first, last))
+                    episodes = [episode async for episode in play_many(make_session, starts, expert)]
+                    episodes.sort(key=lambda episode: episode.seed)  # they finish in any order
+                    left = [row for episode in episodes for row in examples(protocol, episode)]
+                    first = last
+                rows, left = left[:missing], left[missing:]
+                writer.write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
+                missing, written = missing - len(rows), written + len(rows)
+                progress(written)
+        partial.replace(path)

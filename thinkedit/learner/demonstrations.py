@@ -28,7 +28,8 @@ class DemonstrationSet(Dataset[Sample]):
 
     An image is {bytes} or, by reference, {image: path}.
 
-    A sample: input_ids [L], loss_mask [L] (1 on the reply and its end token), position_ids [4, L]
+    A sample: input_ids [L], loss_mask [L] (1 on the reply and its end token, or, with `until` in the
+    config, on the reply up to and with the first such text), position_ids [4, L]
     (text position, then the three rotary axes; [L] for models without them) and multi_modal_inputs.
     """
 
@@ -44,6 +45,7 @@ class DemonstrationSet(Dataset[Sample]):
         self._tokenizer, self._processor = tokenizer, processor
         self._max_length = int(config.max_length)
         self._pixels = int(config.min_pixels), int(config.max_pixels)
+        self._until = config.get("until")
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -56,17 +58,27 @@ class DemonstrationSet(Dataset[Sample]):
         rows = [self._rows[int(index)] for index in indices]
         prompts, replies, images = zip(*(self._read(row) for row in rows), strict=True)
         encoded = self._processor(text=list(prompts), images=[i for group in images for i in group])
-        tokens = self._tokenizer(list(replies), add_special_tokens=False)["input_ids"]
+        coded = self._tokenizer(list(replies), add_special_tokens=False, return_offsets_mapping=True)
+        counted = map(self._counted, replies, coded["offset_mapping"])
         grids = torch.as_tensor(encoded["image_grid_thw"])
         pixels = torch.as_tensor(encoded["pixel_values"])
         grids_of = torch.split(grids, [len(group) for group in images])
         pixels_of = torch.split(pixels, [int(grid.prod(-1).sum()) for grid in grids_of])
         return [
-            self._sample(prompt, reply, pixel, grid)
-            for prompt, reply, pixel, grid in zip(
-                encoded["input_ids"], tokens, pixels_of, grids_of, strict=True
+            self._sample(prompt, reply, count, pixel, grid)
+            for prompt, reply, count, pixel, grid in zip(
+                encoded["input_ids"], coded["input_ids"], counted, pixels_of, grids_of, strict=True
             )
         ]
+
+    def _counted(self, reply: str, places: list[tuple[int, int]]) -> int:
+        """How many of a reply's tokens, each at (first, end) in it, are learnt."""
+        if self._until is None:
+            return len(places)
+        before, found, _ = reply.partition(self._until)
+        if not found:
+            raise DataError(f"a demonstration's reply has no {self._until!r} to learn until: {reply[:80]!r}")
+        return sum(first < len(before + found) for first, _ in places)
 
     def _read(self, row: Sample) -> tuple[str, str, list[Image.Image]]:
         roles = [message["role"] for message in row["messages"]]
@@ -87,7 +99,7 @@ class DemonstrationSet(Dataset[Sample]):
         return prompt, answered + self._tokenizer.eos_token, images
 
     def _sample(
-        self, prompt: list[int], reply: list[int], pixels: torch.Tensor, grid: torch.Tensor
+        self, prompt: list[int], reply: list[int], count: int, pixels: torch.Tensor, grid: torch.Tensor
     ) -> Sample:
         ids = torch.tensor([*prompt, *reply])
         if len(ids) > self._max_length:
@@ -96,7 +108,7 @@ class DemonstrationSet(Dataset[Sample]):
                 f"policy.max_reply_tokens ({self._max_length})"
             )
         mask = torch.zeros_like(ids)
-        mask[len(prompt) :] = 1
+        mask[len(prompt) : len(prompt) + count] = 1
         return {
             "input_ids": ids,
             "loss_mask": mask,

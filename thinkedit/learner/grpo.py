@@ -21,6 +21,7 @@ from thinkedit import plugins
 from thinkedit.cluster import start_ray
 from thinkedit.configs.load import save_config
 from thinkedit.configs.schema import Config, ServiceConfig
+from thinkedit.errors import ConfigError
 from thinkedit.learner import verl_config
 from thinkedit.learner.launch import (
     OnStep,
@@ -38,22 +39,35 @@ from thinkedit.learner.verl_config import Paths
 
 
 def run_grpo(
-    config: Config, policy_path: str | Path, run_dir: str | Path, *, on_step: OnStep | None = None
+    config: Config,
+    policy_path: str | Path,
+    run_dir: str | Path,
+    *,
+    demonstrations: str | Path | None = None,
+    on_step: OnStep | None = None,
 ) -> TrainingResult:
     """Train `policy_path` (also the KL reference) and export the result to `run_dir/policy`.
 
     A folder that holds checkpoints is resumed: model, optimiser, random state and place in the data.
 
     Args:
+        demonstrations: the parquet of SFT; `grpo.rehearsal` learns from it.
         on_step: called with each step's metrics, in order, soon after the step.
 
     Raises:
+        ConfigError: `grpo.rehearsal.batch_size` asks for demonstrations, and there are none.
         TrainingFailed: the process failed; the whole log is in `run_dir/log.txt`.
     """
     run_dir = Path(run_dir).resolve()
+    size = config.grpo.rehearsal.batch_size
+    if size and demonstrations is None:
+        raise ConfigError(
+            f"grpo.rehearsal.batch_size={size}: there are no demonstrations; run SFT first, or set it to 0"
+        )
+    rehearsed = Path(demonstrations).resolve() if size and demonstrations is not None else None
     began = time.monotonic()
     with scratch_folder() as scratch:
-        paths = Paths(policy=local_path(policy_path), run_dir=run_dir, scratch=scratch)
+        paths = Paths(local_path(policy_path), run_dir, scratch, demonstrations=rehearsed)
         composed = verl_config.grpo_config(config, paths, **_task_counts(config))
         prepare(config, composed, paths)
         environment = process_environment(config, paths, threads=config.cluster.cpu_threads)
@@ -98,6 +112,9 @@ def plan(config: Config) -> tuple[DictConfig, dict[str, Any]]:
         "steps": grpo.steps,
         "interpolation": f"{grpo.interpolation:g} of the way from its start is exported",
         "lr": grpo.lr,
+        "rehearsal": f"{grpo.rehearsal.batch_size} demonstrations an update"
+        if grpo.rehearsal.batch_size
+        else "off",
         "kl": f"{grpo.kl_coef:g} ({grpo.kl_type})" if grpo.kl_coef else "off",
         "max_pixels": config.policy.max_pixels,
         "tokens": f"{config.policy.max_prompt_tokens} prompt + {config.policy.max_reply_tokens} reply",

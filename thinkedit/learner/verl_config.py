@@ -45,6 +45,7 @@ _UNLISTED = (
     "actor_rollout_ref.ref.fsdp_config.mixed_precision",
     "actor_rollout_ref.rollout.enable_sleep_mode",
     "actor_rollout_ref.rollout.limit_images",
+    "actor_rollout_ref.thinkedit",
     "actor_rollout_ref.rollout.agent.agent_loop_manager_class",
     "actor_rollout_ref.rollout.engine_kwargs.vllm.worker_extension_cls",
     "actor_rollout_ref.rollout.engine_kwargs.vllm.distributed_executor_backend",
@@ -68,6 +69,7 @@ class Paths:
     policy: str
     run_dir: Path
     scratch: Path
+    demonstrations: Path | None = None
 
     @property
     def checkpoints(self) -> Path:
@@ -223,6 +225,10 @@ def _grpo_settings(config: Config, paths: Paths) -> dict[str, Any]:
             "run_dir": str(paths.run_dir),
             "gap_limit": gap_limit(config),
             "concurrency": rollout.concurrency,
+        },
+        "actor_rollout_ref.thinkedit": {
+            "config": str(paths.config),
+            "demonstrations": paths.demonstrations and str(paths.demonstrations),
         },
         "data.train_files": "train",
         "data.val_files": "val",

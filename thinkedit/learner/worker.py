@@ -7,17 +7,22 @@ dispatch and weight transfer run unchanged.
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import OmegaConf
 from verl.single_controller.base.decorator import Dispatch, register
+from verl.utils.dataset.dataset_utils import DatasetPadMode
 from verl.utils.metric import AggregationType, Metric
 from verl.utils.tensordict_utils import nested_tensor_from_tensor_list
 from verl.workers.engine_workers import ActorRolloutRefWorker, TrainingWorker
 from verl.workers.utils.padding import no_padding_2_padding
 
+from thinkedit.configs.load import load_config
+from thinkedit.configs.schema import Config
 from thinkedit.learner.log_probs import in_blocks
+from thinkedit.learner.rehearsal import Rehearsal
 from thinkedit.learner.sockets import own_socket
 from thinkedit.learner.tokens import MASKED_LOGIT, forbidden_token_ids
 
@@ -99,6 +104,20 @@ class LearnerTrainingWorker(TrainingWorker):  # type: ignore[misc]  # verl is un
         with in_blocks():
             return super().infer_batch(data)
 
+    def rehearse(self, config: Config, demonstrations: Path) -> None:
+        """Learn from demonstrations too, in every update."""
+        batching = {
+            "use_remove_padding": self.model_config.get("use_remove_padding", False),
+            "use_dynamic_bsz": True,
+            "max_token_len_per_gpu": self.engine_config.max_token_len_per_gpu,
+            "use_fused_kernels": self.engine_config.use_fused_kernels,
+            "temperature": 1.0,
+            "global_batch_size": config.grpo.rehearsal.batch_size,
+            "pad_mode": DatasetPadMode.NO_PADDING,
+            "pad_token_id": self.model_config.tokenizer.pad_token_id,
+        }
+        Rehearsal(config, demonstrations, self.model_config, batching).join(self.engine)
+
 
 class LearnerWorker(ActorRolloutRefWorker):  # type: ignore[misc]  # verl is untyped
     """Actor, reference and the sender of weights."""
@@ -116,5 +135,8 @@ class LearnerWorker(ActorRolloutRefWorker):  # type: ignore[misc]  # verl is unt
             if OmegaConf.select(self.config, "actor.freeze_vision_tower"):
                 freeze_vision(self.actor.engine.module)
             self.actor.set_loss_fn(partial(with_probability_gap, self.loss_fn))
+            demonstrations = OmegaConf.select(self.config, "thinkedit.demonstrations")
+            if demonstrations is not None:
+                self.actor.rehearse(load_config(self.config.thinkedit.config), Path(demonstrations))
         if self.rollout is not None:
             self.rollout.zmq_handle = own_socket(self.rollout.zmq_handle)
