@@ -20,6 +20,7 @@ from verl.workers.utils.losses import sft_loss
 from thinkedit.configs.schema import Config, updates_in_a_step
 from thinkedit.errors import DataError
 from thinkedit.learner.demonstrations import DemonstrationSet
+from thinkedit.learner.positions import mend_position_ids
 
 LOSS = "rehearsal_loss"
 
@@ -77,7 +78,10 @@ class Rehearsal:
         first = (step * self._updates + self._update) * self._size
         chosen = np.take(self._order, range(first, first + self._size), mode="wrap")
         mine = chosen[engine.get_data_parallel_rank() :: engine.get_data_parallel_size()]
-        return tu.get_tensordict(self._collate(self._rows.__getitems__(mine.tolist())), dict(self._batching))
+        rows = self._collate(self._rows.__getitems__(mine.tolist()))
+        batch = tu.get_tensordict(rows, dict(self._batching))
+        mend_position_ids(batch)
+        return batch
 
 
 def _weighted(weight: float, model_output: Any, data: Any, dp_group: Any = None) -> Any:

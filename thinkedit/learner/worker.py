@@ -15,30 +15,18 @@ from omegaconf import OmegaConf
 from verl.single_controller.base.decorator import Dispatch, register
 from verl.utils.dataset.dataset_utils import DatasetPadMode
 from verl.utils.metric import AggregationType, Metric
-from verl.utils.tensordict_utils import nested_tensor_from_tensor_list
 from verl.workers.engine_workers import ActorRolloutRefWorker, TrainingWorker
 from verl.workers.utils.padding import no_padding_2_padding
 
 from thinkedit.configs.load import load_config
 from thinkedit.configs.schema import Config
 from thinkedit.learner.log_probs import in_blocks
+from thinkedit.learner.positions import mend_position_ids
 from thinkedit.learner.rehearsal import Rehearsal
 from thinkedit.learner.sockets import own_socket
 from thinkedit.learner.tokens import MASKED_LOGIT, forbidden_token_ids
 
 GAP_MAX, GAP_MEAN = "gap/prob_max", "gap/prob_mean"
-
-
-def mend_position_ids(data: Any) -> None:
-    """Rebuild a batch's three-axis rotary positions, in place.
-
-    Rows are (4, length). Where all rows have one length torch takes the axes for the ragged
-    dimension, and verl (utils/tensordict_utils.py, maybe_fix_3d_position_ids) then mislabels it:
-    indexing such a batch crashes. Rebuilt from the rows, the ragged dimension is always the last.
-    """
-    positions = data.get("position_ids", None)
-    if positions is not None and positions.is_nested and positions.dim() == 3:
-        data["position_ids"] = nested_tensor_from_tensor_list(list(positions.unbind()), ragged_idx=2)
 
 
 def freeze_vision(module: Any) -> int:

@@ -100,7 +100,7 @@ def test_positions_can_be_selected_whatever_the_lengths(lengths: list[int]) -> N
     from tensordict import TensorDict
     from verl.utils.tensordict_utils import index_select_tensor_dict, maybe_fix_3d_position_ids
 
-    from thinkedit.learner.worker import mend_position_ids
+    from thinkedit.learner.positions import mend_position_ids
 
     rows = [torch.arange(4 * n).reshape(4, n) for n in lengths]
     nested = torch.nested.as_nested_tensor(rows, layout=torch.jagged)
