@@ -158,7 +158,7 @@ def test_critiques_are_rehearsed_at_the_weights_that_the_policy_has(trained: Tra
     losses = [line["actor/rehearsal_loss"] for line in trained.metrics]
     chosen = np.random.default_rng(0).permutation(STEPS * REHEARSED)[:REHEARSED]  # seed 0's first update
     assert losses[0] == pytest.approx(
-        critique_loss(trained.sft / "policy", trained.study / "seed-0", chosen), rel=1e-4
+        critique_loss(trained.sft / "policy", trained.study / "seed-0", chosen), rel=1e-3
     )
     assert losses[1] != losses[0]
 

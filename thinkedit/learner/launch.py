@@ -193,9 +193,29 @@ def export_policy(checkpoint: Path, base: str | Path, out: str | Path, share: fl
             ):
                 shutil.copy2(file, staging / file.name)
     interpolate(base, staging, share)
+    _name_dtype(staging)
     shutil.rmtree(out, ignore_errors=True)
     staging.rename(out)
     return out
+
+
+def _name_dtype(folder: Path) -> None:
+    """Write the weights' own dtype into config.json.
+
+    verl exports every model as "bfloat16" there, to which `from_pretrained` would round other weights.
+    """
+    from safetensors import safe_open
+
+    file, weights = folder / "config.json", next(folder.glob("*.safetensors"), None)
+    if weights is None or not file.exists():
+        return  # a model in another format, as it came
+    with safe_open(weights, "pt") as opened:
+        dtype = str(opened.get_tensor(next(iter(opened.keys()))).dtype).removeprefix("torch.")
+    config = json.loads(file.read_text())
+    for part in (config, *config.values()):  # the model, its text and its vision
+        if isinstance(part, dict) and "dtype" in part:
+            part["dtype"] = dtype
+    file.write_text(json.dumps(config, indent=2) + "\n")
 
 
 def local_path(path: str | Path) -> str:

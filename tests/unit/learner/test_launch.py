@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from thinkedit.learner.launch import (
     NewLines,
@@ -89,11 +91,19 @@ def test_an_exported_policy_takes_what_is_missing_from_its_base(tmp_path: Path) 
     checkpoint, base = tmp_path / "global_step_1", tmp_path / "base"
     (checkpoint / "actor" / "huggingface").mkdir(parents=True)
     base.mkdir()
-    (checkpoint / "actor" / "huggingface" / "model.safetensors").write_text("new")
-    (base / "model.safetensors").write_text("old")
+    exported = checkpoint / "actor" / "huggingface"
+    save_file({"w": torch.full((2,), 2.0)}, exported / "model.safetensors")
+    (exported / "config.json").write_text(
+        '{"dtype": "bfloat16", "text_config": {"dtype": "bfloat16", "n": 1}}'
+    )
+    save_file({"w": torch.zeros(2)}, base / "model.safetensors")
     (base / "processor_config.json").write_text("{}")
     out = export_policy(checkpoint, base, tmp_path / "policy")
-    assert (out / "model.safetensors").read_text() == "new"
+    assert load_file(out / "model.safetensors")["w"].tolist() == [2.0, 2.0]
+    assert json.loads((out / "config.json").read_text()) == {
+        "dtype": "float32",
+        "text_config": {"dtype": "float32", "n": 1},
+    }
     assert (out / "processor_config.json").exists()
 
 
