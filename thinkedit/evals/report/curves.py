@@ -69,7 +69,16 @@ def learning_figures(run: RunFolder) -> list[Figure]:
                 note="largest difference of a token's probability",
                 smooth=False,
             ),
-            _metric(steps, "Entropy", ("actor/entropy", "actor/entropy_loss"), note="nats per token"),
+            _metric(
+                steps,
+                "Entropy",
+                ("policy/entropy/mean", "actor/entropy", "actor/entropy_loss"),
+                note="nats per token",
+                low=0.0,
+            ),
+            _metric(
+                steps, "Rehearsal", ("actor/rehearsal_loss",), note="nats per demonstrated token", low=0.0
+            ),
             _metric(steps, "Gradient norm", ("actor/grad_norm",), low=0.0),
             _metric(
                 steps, "Reply length", ("reply/tokens/mean", "response_length/mean"), note="tokens", low=0.0
