@@ -268,6 +268,7 @@ def test_the_study_plays_its_cells_writes_a_page_and_then_has_nothing_left_to_do
     assert all(0 <= score <= 10 for row in rows for pair in row["judged"] for score in pair)
     page = (trained.study / "study.html").read_text()
     assert "Think before the edit, while editing, or both?" in page
+    assert "How many edits pay?" not in page  # it was not asked, though some of its cells were played
     assert "mean nothing" in page
 
     written = {path: path.stat().st_mtime_ns for path in cells.values()}

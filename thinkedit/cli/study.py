@@ -50,12 +50,13 @@ def study(
     for name in only or ():
         if name not in known:
             raise UnknownName("question", name, known)
+    asked = only or known
     chosen = [*(QUICK if quick else ()), *(overrides or ())]
     root = Path(load_config(config, chosen).run_dir)
-    played = [
-        studying.run_seed(config, chosen, root / f"seed-{seed}", seed, only or known) for seed in range(seeds)
-    ]
-    counted = answers(played, resamples=load_config(config, chosen).eval.bootstrap)
+    played = [studying.run_seed(config, chosen, root / f"seed-{seed}", seed, asked) for seed in range(seeds)]
+    resamples = load_config(config, chosen).eval.bootstrap
+    # A cell may belong to several questions: those that were not asked would be half answered.
+    counted = [answer for answer in answers(played, resamples=resamples) if answer.question.key in asked]
     tasks = max(len(cell) for cells in played for cell in cells.values())
     about = page.About(seeds=range(seeds), tasks=tasks, quick=quick)
     page.build_page(counted, about, root / "study.html")

@@ -81,8 +81,8 @@ def _line(row: Row, seeds: Sequence[Cells], resamples: int) -> Line | None:
         by_seed=[fmean(tasks) for tasks in overall],
         semantic=fmean(semantic for tasks in pairs for semantic, _ in tasks),
         quality=fmean(quality for tasks in pairs for _, quality in tasks),
-        critic=None if error is None else error.overall,
-        kept=fmean(p.stop in ("accepted", "repeated") for p in everyone),
+        critic=None if error is None or row.edits == 1 else error.overall,  # one edit takes no critique
+        kept=fmean(p.content(row.edits) for p in everyone),
         failed=sum(len(tasks) for tasks in played) - len(everyone),
     )
 

@@ -46,6 +46,10 @@ class Played:
         """Scores of the picture that stands after so many edits; whoever stopped early keeps the last one."""
         return self.judged[-1 if edits is None else min(edits, len(self.judged)) - 1]
 
+    def content(self, edits: int | None) -> bool:
+        """Whether the thinker kept an edit, of at most so many: one is made for each critique before that."""
+        return self.stop in ("accepted", "repeated") and (edits is None or len(self.judged) < edits)
+
 
 async def play_cell(
     parts: Parts,
