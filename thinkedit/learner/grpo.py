@@ -51,7 +51,7 @@ def run_grpo(
     A folder that holds checkpoints is resumed: model, optimiser, random state and place in the data.
 
     Args:
-        demonstrations: the parquet of SFT; `grpo.rehearsal` learns from it.
+        demonstrations: a parquet as for SFT, which `grpo.rehearsal` learns from.
         on_step: called with each step's metrics, in order, soon after the step.
 
     Raises:

@@ -57,11 +57,9 @@ def test_a_table_row_can_stop_after_fewer_edits() -> None:
     assert by_label["SFT, 2 edits"] == 5.0
     assert by_label["SFT, 8 edits"] == 6.0
     kept = {line.row.label: line.kept for line in turns.lines}
-    assert (kept["SFT, 1 edit"], kept["SFT, 2 edits"]) == (
-        0.0,
-        0.5,
-    )  # kept the first edit at its first critique
-    assert (kept["SFT and RL, 2 edits"], kept["SFT and RL, 4 edits"]) == (0.0, 0.5)  # the third, at its third
+    # SFT kept a first edit at its first critique, RL a third one at its third.
+    assert (kept["SFT, 1 edit"], kept["SFT, 2 edits"]) == (0.0, 0.5)
+    assert (kept["SFT and RL, 2 edits"], kept["SFT and RL, 4 edits"]) == (0.0, 0.5)
     assert next(line.critic for line in turns.lines if line.row.label == "SFT, 1 edit") is None
 
 
