@@ -121,7 +121,10 @@ def demonstrate(config: Config, run: RunFolder) -> Path:
     from thinkedit.envs.world.experts import NaiveExpert
 
     path = demonstrations_file(run)
-    if path.exists():
+    counts = {path: config.sft.demonstrations}
+    if config.sft.data is None and (rehearsed := rehearsed_in_all(config.grpo)):
+        counts[rehearsal_file(run)] = rehearsed
+    if all(file.exists() for file in counts):
         return path
     if config.sft.data is not None:
         from thinkedit.data.convert import write_sft_table
@@ -132,9 +135,6 @@ def demonstrate(config: Config, run: RunFolder) -> Path:
             )
         return path
     played = replace(config, editor=config.sft.editor) if config.sft.editor.name else config
-    counts = {path: config.sft.demonstrations}
-    if rehearsed := rehearsed_in_all(config.grpo):
-        counts[rehearsal_file(run)] = rehearsed
     with (
         closing(Parts.from_config(played)) as parts,
         phase(run, "demonstrations"),
@@ -179,11 +179,8 @@ def to_rehearse(config: Config, run: RunFolder) -> Path | None:
     """What `grpo.rehearsal` learns from: all of `sft.data`, or what the expert played for it."""
     if not config.grpo.rehearsal.batch_size:
         return None
-    path = demonstrations_file(run) if config.sft.data else rehearsal_file(run)
-    if not path.exists():
-        demonstrations_file(run).unlink(missing_ok=True)  # of a run that had nothing to rehearse
-        demonstrate(config, run)
-    return path
+    played = demonstrate(config, run)
+    return played if config.sft.data else rehearsal_file(run)
 
 
 def reinforce(config: Config, run: RunFolder, start: Path, rehearsed: Path | None = None) -> Path:
