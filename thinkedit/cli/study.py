@@ -10,6 +10,7 @@ import typer
 from thinkedit.cli import options
 
 QUICK = (
+    "name=study-quick",
     "sft.demonstrations=96",
     "sft.epochs=1",
     "grpo.steps=1",
@@ -26,7 +27,7 @@ def study(
     seeds: Annotated[int, typer.Option(min=1, help="Runs of everything, with seeds 0, 1, ...")] = 3,
     only: Annotated[
         list[str] | None,
-        typer.Option(metavar="QUESTION", help="Answer these questions alone; may be given again."),
+        typer.Option(metavar="QUESTION", help="Run what these questions need; may be given again."),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="As little as shows that it runs; minutes.")] = False,
     markdown: Annotated[
@@ -37,7 +38,7 @@ def study(
 
     Base, SFT and RL; thinking before, while or both; number of edits; strength of the expert; reward
     profiles; one-step against multi-turn RL; another editor. What is finished in the run folder is
-    kept, so a stopped study goes on where it was.
+    kept, so a stopped study goes on where it was; the page has every question that is.
     """
     from thinkedit.cli import stages, studying
     from thinkedit.configs.load import load_config
@@ -54,11 +55,8 @@ def study(
     chosen = [*(QUICK if quick else ()), *(overrides or ())]
     root = Path(load_config(config, chosen).run_dir)
     played = [studying.run_seed(config, chosen, root / f"seed-{seed}", seed, asked) for seed in range(seeds)]
-    resamples = load_config(config, chosen).eval.bootstrap
-    # A cell may belong to several questions: those that were not asked would be half answered.
-    counted = [answer for answer in answers(played, resamples=resamples) if answer.question.key in asked]
-    tasks = max(len(cell) for cells in played for cell in cells.values())
-    about = page.About(seeds=range(seeds), tasks=tasks, quick=quick)
+    counted = answers(played, resamples=load_config(config, chosen).eval.bootstrap)
+    about = page.About(seeds=range(seeds), quick=quick)
     page.build_page(counted, about, root / "study.html")
     if markdown is not None:
         markdown.write_text(page.build_markdown(counted, about), encoding="utf-8")

@@ -27,15 +27,14 @@ def run_seed(
     the cells alone can be counted anew.
 
     Returns:
-        The played tasks by cell.
+        The played tasks by cell: of all cells that are there, also those that no question here needs.
     """
 
     def configured(root: Path, more: Sequence[str] = ()) -> Config:
         return load_config(recipe, [*overrides, f"seed={seed}", f"run_dir={root}", *more])
 
     needed = {row.cell for question in QUESTIONS if question.key in questions for row in question.rows}
-    cells = [cell for cell in CELLS if cell.name in needed]
-    missing = [cell for cell in cells if not _file(folder, cell).exists()]
+    missing = [cell for cell in CELLS if cell.name in needed and not _file(folder, cell).exists()]
     missing.sort(key=lambda cell: cell.thinker)  # each model's weights are loaded once
     config = configured(folder)
     run = stages.open_run(config)  # a folder of other settings is refused, not counted
@@ -52,7 +51,12 @@ def run_seed(
             models[training.name] = stages.reinforce(trained, stages.open_run(trained), models[SFT], data)
         playing = [(cell, configured(folder, cell.overrides)) for cell in missing]
         asyncio.run(_play(config, run, playing, models))
-    return {cell.name: read_cell(_file(folder, cell)) for cell in cells}
+    files = {cell: _file(folder, cell) for cell in CELLS}
+    return {
+        cell.name: read_cell(file, cell.tasks(config.eval.tasks))
+        for cell, file in files.items()
+        if file.exists()
+    }
 
 
 async def _play(
@@ -62,7 +66,7 @@ async def _play(
         async with Thinkers(parts) as thinkers:
             for cell, played in cells:
                 policy = await thinkers.get(cell.thinker, models.get(cell.thinker))
-                count = max(1, round(config.eval.tasks * cell.share))
+                count = cell.tasks(config.eval.tasks)
                 with (
                     closing(Parts.from_config(played)) as its_parts,
                     stages.phase(run, "study"),

@@ -27,10 +27,6 @@ class Interval:
     def as_dict(self) -> dict[str, float | int]:
         return asdict(self)
 
-    def apart_from(self, other: Interval) -> bool:
-        """Whether the two intervals do not touch."""
-        return self.low > other.high or other.low > self.high
-
 
 def mean_interval(values: Floats, *, resamples: int = 2000, seed: int = 0) -> Interval:
     """Mean with a percentile bootstrap interval (Efron and Tibshirani 1993, chapter 13).

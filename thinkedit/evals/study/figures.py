@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean
 
-from thinkedit.errors import DataError
-from thinkedit.evals.stats import Interval, critic_error, strata_interval
+from thinkedit.actors.inference.records import Stop
+from thinkedit.evals.stats import Interval, paired_difference, strata_interval
 from thinkedit.evals.study.plan import QUESTIONS, Question, Row
 from thinkedit.evals.study.play import Played
 from thinkedit.types import Scores
 
+OVERALL, QUALITY, CRITIC_ERROR = "O", "quality", "critic error"
 Cells = Mapping[str, Sequence[Played]]
 """The tasks of one seed by cell."""
 
@@ -21,100 +22,124 @@ Cells = Mapping[str, Sequence[Played]]
 class Line:
     """A row, counted.
 
-    overall: O = sqrt(semantic * quality), the mean over the seeds' means; each seed is a stratum whose
-    tasks are resampled. by_seed: O of each. critic: mean absolute error on the first edits, where scores
-    were predicted. kept: share of runs that ended because the thinker was content. failed: tasks without
-    an edit or a verdict, left out of every mean.
+    overall: O = sqrt(semantic * quality), the mean over tasks and seeds. All seeds play the same tasks, so
+    a task is resampled whole, with what every seed made of it; `n` counts tasks. The interval says how
+    far other tasks would move the mean, not how far other seeds would: those are in `by_seed`.
+    by_task: O, quality and critic error of each task, the mean over the seeds that have one.
+    critic: mean absolute error on the first edits, where scores were predicted.
+    kept: share of runs that ended because the thinker was content. unreadable: that ended with a reply
+    that can't be read. failed: runs without an edit or a verdict, left out of every mean.
     """
 
     row: Row
     overall: Interval
     by_seed: Sequence[float]
+    by_task: Mapping[str, Mapping[str, float]]
     semantic: float
     quality: float
     critic: float | None
     kept: float
+    unreadable: float
     failed: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """A question with its counted rows, in the plan's order; rows whose cell nobody played are left out."""
+    """A question with its counted rows, in the plan's order."""
 
     question: Question
     lines: Sequence[Line]
 
 
 def answers(seeds: Sequence[Cells], *, resamples: int = 2000) -> list[Answer]:
-    """Count every question over the seeds.
-
-    Raises:
-        DataError: the seeds did not play the same cells.
-    """
-    if len({frozenset(cells) for cells in seeds}) > 1:
-        raise DataError("the seeds of a study must have played the same cells; finish them first")
-    return [
-        Answer(
-            question=question,
-            lines=[line for row in question.rows if (line := _line(row, seeds, resamples)) is not None],
-        )
-        for question in QUESTIONS
-    ]
+    """Count every question that each of the seeds has played all cells of."""
+    asked = [q for q in QUESTIONS if all(row.cell in cells for row in q.rows for cells in seeds)]
+    counted = [(q, [_line(row, seeds, resamples) for row in q.rows]) for q in asked]
+    return [Answer(question=question, lines=lines) for question, lines in counted]
 
 
-def _line(row: Row, seeds: Sequence[Cells], resamples: int) -> Line | None:
-    played = [cells.get(row.cell, ()) for cells in seeds]
+def _line(row: Row, seeds: Sequence[Cells], resamples: int) -> Line:
+    played = [cells[row.cell] for cells in seeds]
     counted = [[p for p in tasks if not p.failed] for tasks in played]
-    if not counted or not all(counted):
-        return None
-    pairs = [[p.after(row.edits) for p in tasks] for tasks in counted]
-    overall = [[Scores(*pair).overall for pair in tasks] for tasks in pairs]
     everyone = [p for tasks in counted for p in tasks]
-    predicted = [p for p in everyone if p.predicted is not None]
-    error = critic_error(
-        [Scores(*p.predicted) for p in predicted if p.predicted is not None],
-        [Scores(*p.judged[0]) for p in predicted],
-    )
+    scores = [(p.task, Scores(*p.after(row.edits))) for p in everyone]
+    overall = _by_task((task, score.overall) for task, score in scores)
+    # One edit takes no critique.
+    errors = [] if row.edits == 1 else [(p.task, e) for p in everyone if (e := p.critic_error()) is not None]
     return Line(
         row=row,
-        overall=strata_interval([[(o, 1.0) for o in tasks] for tasks in overall], resamples=resamples),
-        by_seed=[fmean(tasks) for tasks in overall],
-        semantic=fmean(semantic for tasks in pairs for semantic, _ in tasks),
-        quality=fmean(quality for tasks in pairs for _, quality in tasks),
-        critic=None if error is None or row.edits == 1 else error.overall,  # one edit takes no critique
-        kept=fmean(p.content(row.edits) for p in everyone),
+        overall=strata_interval([[(sum(os), len(os)) for os in overall.values()]], resamples=resamples),
+        by_seed=[fmean(Scores(*p.after(row.edits)).overall for p in tasks) for tasks in counted],
+        by_task={
+            OVERALL: _means(overall),
+            QUALITY: _means(_by_task((task, score.quality) for task, score in scores)),
+            CRITIC_ERROR: _means(_by_task(errors)),
+        },
+        semantic=fmean(score.semantic for _, score in scores),
+        quality=fmean(score.quality for _, score in scores),
+        critic=fmean(error for _, error in errors) if errors else None,
+        kept=fmean(p.ended((Stop.ACCEPTED, Stop.REPEATED), row.edits) for p in everyone),
+        unreadable=fmean(p.ended((Stop.THINKER_UNREADABLE,), row.edits) for p in everyone),
         failed=sum(len(tasks) for tasks in played) - len(everyone),
     )
 
 
+def _by_task(values: Iterable[tuple[str, float]]) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {}
+    for task, value in values:
+        found.setdefault(task, []).append(value)
+    return found
+
+
+def _means(values: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    return {task: fmean(of_seeds) for task, of_seeds in values.items()}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """Two rows that the paper reports too: its difference of O, and ours.
+    """Two rows: the difference of a figure over the tasks that both have, each task against itself.
 
-    verdict: `agrees` or `differs` by sign where our intervals lie apart, else `undecided`.
+    paper: its difference, where it published both.
+    verdict: `undecided` where our interval holds zero, else `agrees` or `differs` by the sign of the
+    paper's, or without one `better` or `worse`.
     """
 
     above: str
     below: str
-    paper: float
-    ours: float
+    figure: str
+    ours: Interval
+    paper: float | None
     verdict: str
 
 
-def comparisons(answer: Answer) -> list[Comparison]:
-    """Each published row of an answer against the one before it."""
-    published = [line for line in answer.lines if line.row.paper is not None]
+def comparisons(answer: Answer, *, resamples: int = 2000) -> list[Comparison]:
+    """Each published row against the one before it; of a question with a baseline each row against that."""
     found: list[Comparison] = []
-    for before, after in pairwise(published):
-        assert before.row.paper is not None
-        assert after.row.paper is not None
-        paper, ours = after.row.paper - before.row.paper, after.overall.mean - before.overall.mean
+    for before, after in pairwise(line for line in answer.lines if line.row.paper is not None):
         if after.row.edits == 1 and found:
             continue  # the list begins anew with another thinker
-        verdict = "agrees" if paper * ours > 0 else "differs"
-        if not after.overall.apart_from(before.overall):
-            verdict = "undecided"
-        found.append(
-            Comparison(above=after.row.label, below=before.row.label, paper=paper, ours=ours, verdict=verdict)
-        )
+        found.append(_compared(before, after, OVERALL, resamples))
+    if answer.question.baseline:
+        first, *others = answer.lines
+        found += [
+            _compared(first, other, figure, resamples)
+            for other in others
+            for figure in (OVERALL, QUALITY, CRITIC_ERROR)
+        ]
     return found
+
+
+def _compared(before: Line, after: Line, figure: str, resamples: int) -> Comparison:
+    ours = paired_difference(before.by_task[figure], after.by_task[figure], resamples=resamples)
+    paper = None
+    if before.row.paper is not None and after.row.paper is not None:
+        paper = after.row.paper - before.row.paper
+    if ours.low <= 0 <= ours.high:
+        verdict = "undecided"
+    elif paper is not None:
+        verdict = "agrees" if paper * ours.mean > 0 else "differs"
+    else:
+        verdict = "better" if (ours.mean > 0) == (figure != CRITIC_ERROR) else "worse"
+    return Comparison(
+        above=after.row.label, below=before.row.label, figure=figure, ours=ours, paper=paper, verdict=verdict
+    )

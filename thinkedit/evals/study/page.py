@@ -19,8 +19,23 @@ class About:
     """What the figures were counted from. quick: too little was trained for them to mean anything."""
 
     seeds: Sequence[int]
-    tasks: int
     quick: bool
+
+
+COLUMNS = {
+    "critic error": "mean |predicted − judged| over both axes on the first edits",
+    "content": "share of runs that ended because the thinker kept an edit",
+    "unreadable": "share of runs that ended with a reply that can't be read; the edit it saw stands",
+    "failed": "runs without an edit or a verdict, left out of every figure",
+}
+METHOD = (
+    "O = sqrt(semantic · quality) of the picture that stands at the end, 0–10. All seeds play the same "
+    "tasks; brackets hold 95 % bootstrap intervals over tasks, and how far seeds lie apart is in their own "
+    "column. Paper: O on GEdit-Bench-EN with FLUX.1-Kontext-dev as published (EditThinker, arXiv "
+    "2512.05965v1): another editor, judge and scale, so only the order of its rows can be compared. Two rows "
+    "are compared task by task: they agree with the paper, differ from it, or are better or worse, where the "
+    "interval of the difference leaves out zero."
+)
 
 
 def build_page(answers: Sequence[Answer], about: About, path: Path) -> None:
@@ -35,8 +50,11 @@ def build_page(answers: Sequence[Answer], about: About, path: Path) -> None:
         lstrip_blocks=True,
     )
     html = environment.get_template("study.html.j2").render(
-        answers=[(answer, comparisons(answer)) for answer in answers if answer.lines],
+        answers=[(answer, comparisons(answer)) for answer in answers],
         about=about,
+        sentence=_sentence,
+        columns=COLUMNS,
+        method=METHOD,
         bar=_bar,
         number=number,
     )
@@ -48,18 +66,12 @@ def build_markdown(answers: Sequence[Answer], about: About) -> str:
     seeds = ", ".join(map(str, about.seeds))
     parts = [
         "# Study",
-        f"Written by `thinkedit study`; do not edit by hand. Seeds {seeds}; {about.tasks} held-out tasks "
-        "each. O = sqrt(semantic · quality), 0–10; brackets hold 95 % bootstrap intervals over tasks "
-        "within seeds. Paper: O on GEdit-Bench-EN with FLUX.1-Kontext-dev as published (EditThinker, "
-        "arXiv 2512.05965v1); another editor, judge and scale, so only the order of its rows can be "
-        "compared with ours.",
+        f"Written by `thinkedit study`; do not edit by hand. Seeds {seeds}. {METHOD}",
     ]
     if about.quick:
         parts.append("**Made with `--quick`: this shows that the study runs. The figures mean nothing.**")
     for answer in answers:
-        if not answer.lines:
-            continue
-        head = ["", "O", "by seed", "semantic", "quality", "critic error", "content", "paper"]
+        head = ["", "O", "by seed", "tasks", "semantic", "quality", *COLUMNS, "paper"]
         parts += [
             f"## {answer.question.title}",
             f"The paper: {answer.question.paper}",
@@ -67,10 +79,7 @@ def build_markdown(answers: Sequence[Answer], about: About) -> str:
         ]
         if told := [_told(comparison) for comparison in comparisons(answer)]:
             parts.append("\n".join(f"- {sentence}" for sentence in told))
-    parts.append(
-        "Critic error: mean |predicted − judged| over both axes on the first edits. "
-        "Content: share of runs that ended because the thinker kept an edit."
-    )
+    parts.append("\n".join(f"- {name}: {meaning}" for name, meaning in COLUMNS.items()))
     return "\n\n".join(parts) + "\n"
 
 
@@ -80,18 +89,26 @@ def _cells(line: Line) -> list[str]:
         line.row.label,
         f"{overall.mean:.2f} ({overall.low:.2f} to {overall.high:.2f})",
         " ".join(f"{mean:.2f}" for mean in line.by_seed),
+        str(overall.n),
         number(line.semantic),
         number(line.quality),
         number(line.critic),
         number(line.kept),
+        number(line.unreadable),
+        str(line.failed),
         number(line.row.paper),
     ]
 
 
 def _told(comparison: Comparison) -> str:
+    return f"**{comparison.verdict}**: {_sentence(comparison)}"
+
+
+def _sentence(comparison: Comparison) -> str:
+    ours, paper = comparison.ours, comparison.paper
     return (
-        f"**{comparison.verdict}**: {comparison.above} against {comparison.below}, "
-        f"paper {comparison.paper:+.2f}, here {comparison.ours:+.2f}"
+        f"{comparison.above} against {comparison.below}: {comparison.figure} {ours.mean:+.2f} "
+        f"({ours.low:+.2f} to {ours.high:+.2f})" + ("" if paper is None else f", paper {paper:+.2f}")
     )
 
 

@@ -39,6 +39,10 @@ class Cell:
     overrides: tuple[str, ...] = ()
     share: float = 1.0
 
+    def tasks(self, all_tasks: int) -> int:
+        """How many of `eval.tasks` it plays."""
+        return max(1, round(all_tasks * self.share))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
@@ -56,12 +60,16 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """title: as a question. paper: what the paper reports, in our words."""
+    """title: as a question. paper: what the paper reports, in our words.
+
+    baseline: the first row is what the others are compared with.
+    """
 
     key: str
     title: str
     paper: str
     rows: tuple[Row, ...]
+    baseline: bool = False
 
 
 TRAININGS = (
@@ -85,6 +93,8 @@ CELLS = (
     Cell(name="rl_before", thinker=RL, mode=Mode.BEFORE, turns=1),
     Cell(name="rl_before_while", thinker=RL, mode=Mode.BEFORE_WHILE),
     Cell(name="naive_expert", thinker="naive_expert", turns=MANY_TURNS),
+    Cell(name="naive_before", thinker="naive_expert", mode=Mode.BEFORE, turns=1),
+    Cell(name="naive_before_while", thinker="naive_expert", mode=Mode.BEFORE_WHILE),
     Cell(name="aware_expert", thinker="aware_expert", turns=MANY_TURNS),
     *(Cell(name=training.name, thinker=training.name) for training in TRAININGS[1:-1]),
     Cell(name="rl_one_step", thinker="rl_one_step", turns=MANY_TURNS),
@@ -108,12 +118,15 @@ QUESTIONS = (
     Question(
         key="modes",
         title="Think before the edit, while editing, or both?",
-        paper="Before helps, while helps more, both together are no better than while alone.",
-        rows=(
-            Row(label="no thinking", cell="rl", edits=1, paper=6.18),
-            Row(label="before", cell="rl_before", paper=6.82),
-            Row(label="while", cell="rl", edits=3, paper=7.19),
-            Row(label="before and while", cell="rl_before_while", paper=7.06),
+        paper="For its expert before helps, while helps more, and both are no better than while alone.",
+        rows=(  # the paper asked its expert
+            Row(label="no thinking", cell="naive_expert", edits=1, paper=6.18),
+            Row(label="expert with good practice, before", cell="naive_before", paper=6.82),
+            Row(label="expert with good practice, while", cell="naive_expert", edits=3, paper=7.19),
+            Row(label="expert with good practice, before and while", cell="naive_before_while", paper=7.06),
+            Row(label="trained thinker, before", cell="rl_before"),
+            Row(label="trained thinker, while", cell="rl", edits=3),
+            Row(label="trained thinker, before and while", cell="rl_before_while"),
         ),
     ),
     Question(
@@ -145,6 +158,7 @@ QUESTIONS = (
         key="rewards",
         title="Which reward keeps the critic honest and the picture clean?",
         paper="It has one reward. The released code's differs from the one that the paper describes.",
+        baseline=True,
         rows=(
             Row(label="SFT, before any reward", cell="sft", edits=3),
             Row(label="calibrated", cell="rl", edits=3),

@@ -3,16 +3,17 @@
 from pathlib import Path
 
 import pytest
-from plain import raising
 
 from thinkedit.actors.inference.records import Mode
+from thinkedit.actors.play import Context, Reply
 from thinkedit.actors.policy import ScriptedPolicy
 from thinkedit.configs.load import load_config
 from thinkedit.envs.build import Parts
 from thinkedit.envs.world.experts import AwareExpert
-from thinkedit.errors import EditorError
+from thinkedit.errors import DataError, EditorError
 from thinkedit.evals.study.plan import Cell
-from thinkedit.evals.study.play import Played, play_cell, read_cell
+from thinkedit.evals.study.play import CellFailed, Played, play_cell, read_cell
+from thinkedit.types import RGB, Observation
 
 COUNT = 12
 
@@ -27,7 +28,7 @@ async def played(parts: Parts, cell: Cell, file: Path) -> list[Played]:
     policy = ScriptedPolicy(AwareExpert.from_parts(parts))
     await play_cell(parts, cell, policy, file, count=COUNT, progress=counted.append)
     assert counted == list(range(1, COUNT + 1))
-    return read_cell(file)
+    return read_cell(file, COUNT)
 
 
 async def test_the_expert_who_knows_the_editor_rises(parts: Parts, tmp_path: Path) -> None:
@@ -48,15 +49,54 @@ async def test_thinking_before_makes_one_edit(parts: Parts, tmp_path: Path) -> N
     assert {row.predicted for row in rows} == {None}
 
 
+async def test_a_first_prompt_that_cant_be_read_leaves_the_instruction(parts: Parts, tmp_path: Path) -> None:
+    class Mute:
+        async def reply(self, observation: Observation, context: Context) -> Reply:
+            return Reply("well, well")
+
+    async def play(mode: Mode) -> list[Played]:
+        file = tmp_path / f"{mode}.jsonl"
+        await play_cell(parts, Cell(name="m", thinker="mute", mode=mode, turns=1), Mute(), file, count=COUNT)
+        return read_cell(file, COUNT)
+
+    before, during = await play(Mode.BEFORE), await play(Mode.WHILE)
+    assert {row.stop for row in before} == {row.stop for row in during} == {"thinker_unreadable"}
+    assert [row.judged for row in before] == [row.judged for row in during]
+    assert all(row.predicted is None and not row.failed for row in before)
+
+
 async def test_an_edit_that_fails_gives_no_score(
     parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fail = raising(EditorError("HTTP 500"))
+    """Neither a first edit nor a later one: what stood before an outage is not what the thinker made."""
+    works, calls = parts.editor.edit_async, iter(range(1000))
+    monkeypatch.setattr("thinkedit.evals.study.play.MOST_FAILED", 0.5)
 
-    async def broken(*_: object, **__: object) -> object:
-        return fail(None)
+    async def flaky(source: RGB, prompt: str, *, seed: int) -> RGB:
+        if next(calls) % 8 == 7:
+            raise EditorError("HTTP 500")
+        return await works(source, prompt, seed=seed)
+
+    monkeypatch.setattr(parts.editor, "edit_async", flaky)
+    rows = await played(parts, Cell(name="c", thinker="aware_expert"), tmp_path / "c.jsonl")
+    failed = [row for row in rows if row.failed]
+    assert 0 < len(failed) <= COUNT / 2
+    assert all((row.stop, row.judged) == ("failed", ()) and "HTTP 500" in row.detail for row in failed)
+
+
+async def test_a_cell_of_failures_is_not_kept(
+    parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(source: RGB, prompt: str, *, seed: int) -> RGB:
+        raise EditorError("HTTP 500")
 
     monkeypatch.setattr(parts.editor, "edit_async", broken)
-    rows = await played(parts, Cell(name="c", thinker="aware_expert"), tmp_path / "c.jsonl")
-    assert all(row.failed and row.judged == () for row in rows)
-    assert "HTTP 500" in rows[0].detail
+    with pytest.raises(CellFailed, match=r"12 of 12 tasks failed, the first with: .*HTTP 500"):
+        await played(parts, Cell(name="c", thinker="aware_expert"), tmp_path / "c.jsonl")
+    assert not list(tmp_path.iterdir())
+
+
+async def test_a_cell_of_another_number_of_tasks_is_refused(parts: Parts, tmp_path: Path) -> None:
+    await played(parts, Cell(name="c", thinker="aware_expert"), tmp_path / "c.jsonl")
+    with pytest.raises(DataError, match=r"c\.jsonl holds 12 tasks, and 200 are asked for"):
+        read_cell(tmp_path / "c.jsonl", 200)
