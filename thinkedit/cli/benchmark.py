@@ -42,7 +42,7 @@ class Asked:
     ask_again: bool
 
 
-def run_benchmark(config: str, overrides: Sequence[str], asked: Asked) -> None:
+def run_benchmark(config: str | None, overrides: Sequence[str], asked: Asked) -> None:
     """Edit what is missing, judge what is not judged, count, report."""
     from thinkedit.cli import options
     from thinkedit.envs.build import Parts

@@ -22,7 +22,7 @@ def collect(
         Path, typer.Option("--out", "-o", metavar="FOLDER", help="A new folder, or one to go on with.")
     ],
     overrides: options.Overrides = None,
-    config: options.Config = "demo",
+    config: options.InferenceConfig = None,
     expert: Annotated[
         str | None,
         typer.Option(

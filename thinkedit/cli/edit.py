@@ -19,7 +19,7 @@ def edit(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The picture to edit.")],
     instruction: Annotated[str, typer.Argument(metavar="INSTRUCTION", help="What to change in it.")],
     overrides: options.Overrides = None,
-    config: options.Config = "demo",
+    config: options.InferenceConfig = None,
     thinker: options.Thinker = None,
     model: options.Model = None,
     mode: options.Mode = None,

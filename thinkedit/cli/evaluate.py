@@ -13,7 +13,7 @@ _BENCHMARKS = "Benchmarks"
 
 
 def evaluate(
-    config: options.Config = "demo",
+    config: options.InferenceConfig = None,
     overrides: options.Overrides = None,
     policy: Annotated[
         list[str] | None,
@@ -140,7 +140,7 @@ def evaluate(
     from thinkedit.configs.load import load_config
     from thinkedit.errors import ConfigError
 
-    loaded = load_config(config, overrides or ())
+    loaded = load_config(config or "demo", overrides or ())
     run = stages.open_run(loaded)
     arms = stages.standard_arms(loaded, run)
     for item in policy or ():

@@ -25,8 +25,20 @@ Overrides = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and start nothing.")]
 
+OPENAI = "api.openai.com"
+
 # --- of `thinkedit edit` and `thinkedit studio` --------------------------------------------
 
+InferenceConfig = Annotated[
+    str | None,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="NAME|PATH",
+        help="A recipe, a YAML file, or a run folder.",
+        show_default="the run's that --thinker names, else demo",
+    ),
+]
 Thinker = Annotated[
     str | None,
     typer.Option(
@@ -49,7 +61,7 @@ AcceptAt = Annotated[
 
 
 def for_inference(
-    config: str,
+    config: str | None,
     overrides: Sequence[str] | None,
     *,
     thinker: str | None,
@@ -59,6 +71,10 @@ def for_inference(
     more: Mapping[str, object],
 ) -> schema.Config:
     """The configuration with these options on top; those that are None leave it as it is.
+
+    Without a `config` it is the one that suits the thinker: of a run's folder the run's own, so that it is
+    asked as it was trained; of a server the demo's with a text that explains the task, and without a key
+    unless the server is OpenAI's.
 
     Raises:
         UnknownName: the thinker is no folder, address or name.
@@ -71,7 +87,8 @@ def for_inference(
 
     given = {"inference.mode": mode, "episode.accept_at": accept_at, **more}
     settings = [f"{key}={value}" for key, value in given.items() if value is not None]
-    loaded = load_config(config, [*(overrides or ()), *settings])
+    base, suited = (config, []) if config is not None else _suited(thinker)
+    loaded = load_config(base, [*suited, *(overrides or ()), *settings])
     inference, policy = loaded.inference, loaded.policy
     if thinker is not None and "://" in thinker:
         server = replace(inference.server, base_url=thinker)
@@ -85,6 +102,21 @@ def for_inference(
     loaded = replace(loaded, inference=inference, policy=policy)
     check(loaded)
     return loaded
+
+
+def _suited(thinker: str | None) -> tuple[str, list[str]]:
+    """The recipe for a thinker, and what to set on top."""
+    from urllib.parse import urlsplit
+
+    from thinkedit.configs.load import RESOLVED
+
+    if thinker is not None and "://" in thinker:
+        # A key in the environment is meant for the service that gave it out, not for any address.
+        keyless = [] if urlsplit(thinker).hostname == OPENAI else ["inference.server.api_key_env=null"]
+        return "demo", ["protocol.template=full", *keyless]
+    if thinker is not None and Path(thinker, RESOLVED).is_file():
+        return thinker, []
+    return "demo", []
 
 
 def _policy(folder: str) -> Path:

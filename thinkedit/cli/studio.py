@@ -12,7 +12,7 @@ from thinkedit.cli import options
 
 def studio(
     overrides: options.Overrides = None,
-    config: options.Config = "demo",
+    config: options.InferenceConfig = None,
     thinker: options.Thinker = None,
     model: options.Model = None,
     mode: options.Mode = None,

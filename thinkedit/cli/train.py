@@ -49,16 +49,16 @@ def train(
     from thinkedit.cli import stages
     from thinkedit.configs.load import load_config
     from thinkedit.errors import ConfigError
+    from thinkedit.evals.run import RunFolder
 
     loaded = load_config(config, overrides or (), require_plugins=not dry_run)
     if dry_run:
         stages.print_plan(loaded)
         return
-    run = stages.open_run(loaded)
-    start = Path(policy) if policy else stages.sft_policy(run)
-    if not start.exists():
+    start = Path(policy) if policy else stages.sft_policy(RunFolder(Path(loaded.run_dir)))
+    if not start.exists():  # told before the folder is taken, which other settings could not use then
         raise ConfigError(
             f"no policy to start from at {start}: run `thinkedit sft` with this config first, or name "
             "a model folder with --policy"
         )
-    typer.echo(stages.reinforce(loaded, run, start))
+    typer.echo(stages.reinforce(loaded, stages.open_run(loaded), start))

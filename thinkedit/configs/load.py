@@ -67,7 +67,7 @@ def load_config(
     picks = [o for o in parsed if o.key_or_group in GROUPS and isinstance(o.value(), str)]
     values = [o for o in parsed if o not in picks]
 
-    composed = _compose(folder, stem, [f"{o.get_key_element()}={o.value()}" for o in picks])
+    composed = _compose(folder, stem, picks)
     refuse_unknown(composed, Config, where=str(name_or_path))
     for override in values:
         _refuse_unknown_path(override.key_or_group.split("."), override.value())
@@ -194,11 +194,24 @@ def _parse(text: str) -> Override:
     return override
 
 
-def _compose(folder: Path, name: str, picks: Sequence[str]) -> DictConfig:
+def _compose(folder: Path, name: str, picks: Sequence[Override]) -> DictConfig:
+    """The recipe with the files of its groups, of which `picks` choose others."""
     search = [] if folder == ROOT else [f"hydra.searchpath=['file://{ROOT}']"]
     with _hydra(folder):
         try:
-            return compose(name, overrides=[*search, *picks])
+            if "defaults" in OmegaConf.load(folder / f"{name}.yaml"):
+                return compose(
+                    name, overrides=[*search, *(f"{o.get_key_element()}={o.value()}" for o in picks)]
+                )
+            # A recipe without such a list holds every part itself, as a run's does: each pick takes the
+            # place of a whole part, or an editor would be built with options of the one before it.
+            composed = compose(name, overrides=search)
+            for pick in picks:
+                place = pick.package or pick.key_or_group
+                chosen = compose(overrides=[*search, f"+{pick.get_key_element()}={pick.value()}"])
+                part = OmegaConf.select(chosen, place)
+                OmegaConf.update(composed, place, part, merge=False, force_add=True)
+            return composed
         except MissingConfigException as error:
             raise _missing(error) from error
         except (HydraException, OmegaConfBaseException) as error:

@@ -109,12 +109,12 @@ def build_app(
         if not asked.instruction.strip():
             raise HTTPException(422, "the instruction is empty")
         try:
+            runs.refuse_if_full()  # before the work of reading a picture
             data = base64.b64decode(asked.image, validate=True)
             source = await asyncio.to_thread(decode, data, max_pixels)
+            return {"id": runs.start(source, asked.instruction, options).id}
         except (binascii.Error, ValueError) as error:
             raise HTTPException(422, f"the picture: {error}") from error
-        try:
-            return {"id": runs.start(source, asked.instruction, options).id}
         except Busy as error:
             raise HTTPException(503, str(error), {"Retry-After": "10"}) from error
 

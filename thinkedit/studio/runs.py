@@ -96,14 +96,21 @@ class Runs:
         """
         return self._runs[name]
 
+    def refuse_if_full(self) -> None:
+        """
+        Raises:
+            Busy: as many runs wait as may.
+        """
+        if len(self._tasks) >= self._most:
+            raise Busy(f"{len(self._tasks)} runs are under way or waiting; try again when one is done")
+
     def start(self, source: RGB, instruction: str, options: Options) -> StudioRun:
         """Play a run as soon as there is room.
 
         Raises:
             Busy: too many wait already.
         """
-        if len(self._tasks) >= self._most:
-            raise Busy(f"{len(self._tasks)} runs are under way or waiting; try again when one is done")
+        self.refuse_if_full()
         folder = self._root / secrets.token_urlsafe(12)
         folder.mkdir(parents=True)
         run = self._runs[folder.name] = StudioRun(folder)
@@ -123,8 +130,13 @@ class Runs:
         try:
             if self._room.locked():
                 run.say({"type": "waiting"})
-            async with self._room:
+            if not await self._room_or_stop(run):
+                run.say({"type": "stopped", "detail": ""})
+                return
+            try:
                 await self._played(run, source, instruction, options)
+            finally:
+                self._room.release()
         except asyncio.CancelledError:
             run.say({"type": "failed", "detail": "the studio was closed"})
             raise
@@ -133,6 +145,17 @@ class Runs:
             raise
         finally:
             run.end()
+
+    async def _room_or_stop(self, run: StudioRun) -> bool:
+        """Wait until there is room, which is taken then, or the run is stopped; whether there is."""
+        room, stop = asyncio.ensure_future(self._room.acquire()), asyncio.ensure_future(run.stop.wait())
+        try:
+            await asyncio.wait({room, stop}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stop.cancel()
+            if not room.done():
+                room.cancel()
+        return room.done()
 
     async def _played(self, run: StudioRun, source: RGB, instruction: str, options: Options) -> None:
         record = recorder(run.folder)
@@ -180,4 +203,5 @@ def message(event: Event) -> Message:
             return {"type": kind, "index": attempt.index, "edit": attempt_json(attempt)}
         case Finished(result=result):
             told = result_json(result)
-            return {"type": "finished"} | {key: told[key] for key in ("chosen", "stop", "detail", "select")}
+            end = {key: told[key] for key in ("chosen", "stop", "detail", "select")}
+            return {"type": "finished", "failed": result.stop.failed} | end

@@ -18,6 +18,8 @@ from typer.testing import CliRunner
 
 from thinkedit import cli
 from thinkedit.cli import options
+from thinkedit.configs.load import load_config, save_config
+from thinkedit.configs.schema import Config
 from thinkedit.envs.world.tasks import WorldTasks
 
 runner = CliRunner(env={"COLUMNS": "100", "TERM": "dumb"})
@@ -60,12 +62,43 @@ def test_a_server_that_fails_leaves_the_edits_and_exit_code_1(picture: Path, tmp
     out = tmp_path / "out"
     with ChatServer() as server:
         server.answers["sc"] = [Says("no idea")]
-        asked = ["inference.server.api_key_env=null", "--thinker", server.base_url, "--model", "m"]
+        asked = ["--thinker", server.base_url, "--model", "m"]
         result = runner.invoke(cli.app, ["edit", str(picture), TASK.instruction, *asked, "-o", str(out)])
         assert server.calls[0].body["model"] == "m"
     assert result.exit_code == 1, result.output
     assert json.loads((out / "edit.json").read_text())["stop"] == "thinker_unreadable"
     assert (out / "edit_0.png").is_file()
+
+
+def test_a_server_is_told_the_task_and_no_key_that_is_anothers(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(*overrides: str, config: str | None = None, thinker: str) -> Config:
+        given = dict(thinker=thinker, model=None, mode=None, accept_at=None, more={})
+        return options.for_inference(config, overrides, **given)
+
+    local = asked(thinker="http://127.0.0.1:8000/v1")
+    assert (local.protocol.template, local.inference.server.api_key_env) == ("full", None)
+    official = asked(thinker="https://api.openai.com/v1")
+    assert (official.protocol.template, official.inference.server.api_key_env) == ("full", "OPENAI_API_KEY")
+    mine = asked("inference.server.api_key_env=MINE", "protocol.template=brief", thinker="http://x/v1")
+    assert (mine.protocol.template, mine.inference.server.api_key_env) == ("brief", "MINE")
+    named = asked(config="demo", thinker="http://x/v1")  # whoever names a recipe gets that one
+    assert (named.protocol.template, named.inference.server.api_key_env) == ("brief", "OPENAI_API_KEY")
+
+
+def test_a_runs_thinker_is_asked_as_it_was_trained(tmp_path: Path) -> None:
+    (tmp_path / "grpo" / "policy").mkdir(parents=True)
+    trained = ["protocol.template=full", "policy.max_pixels=200704", "editor=even", "episode.accept_at=9"]
+    save_config(load_config("demo", trained), tmp_path)
+    given = dict(thinker=str(tmp_path), model=None, mode=None, accept_at=None, more={})
+    loaded = options.for_inference(None, ["editor=procedural"], **given)
+    assert (loaded.protocol.template, loaded.policy.max_pixels, loaded.episode.accept_at) == (
+        "full",
+        200704,
+        9,
+    )
+    assert loaded.policy.path == str(tmp_path / "grpo" / "policy")
+    assert loaded.editor.name == "procedural"
+    assert options.for_inference("demo", [], **given).protocol.template == "brief"
 
 
 def test_mistakes_are_one_line(picture: Path, tmp_path: Path) -> None:

@@ -213,9 +213,26 @@ def test_faults_in_own_recipes_are_named(tmp_path: Path, text: str, message: str
 
 
 def test_a_part_the_recipe_sets_itself_cannot_be_swapped_for_a_file(tmp_path: Path) -> None:
-    recipe = write(tmp_path / "own.yaml", "editor:\n  name: procedural\n")
+    recipe = write(tmp_path / "own.yaml", "defaults:\n  - cluster: cpu\neditor:\n  name: procedural\n")
     with pytest.raises(ConfigError, match="sets this part itself"):
         load_config(recipe, ["editor=procedural"])
+
+
+def test_of_a_saved_run_whole_parts_can_be_swapped(tmp_path: Path) -> None:
+    saved = load_config("demo", ["editor.options={verbs: {make: 0.5}}", "grpo.lr=1e-3", "eval.tasks=7"])
+    save_config(saved, tmp_path)
+    swapped = load_config(
+        tmp_path, ["editor=http", "editor.options.urls=[http://127.0.0.1:1]", "eval.tasks=8"]
+    )
+    assert (swapped.editor.name, swapped.editor.options["urls"]) == ("http", ["http://127.0.0.1:1"])
+    assert "verbs" not in swapped.editor.options
+    assert (swapped.grpo.lr, swapped.eval.tasks) == (1e-3, 8)
+    assert load_config(tmp_path, ["editor@sft.editor=procedural"]).sft.editor.options == {}
+    assert load_config(tmp_path).editor.options == {"verbs": {"make": 0.5}}
+    write(tmp_path / "editor" / "mine.yaml", "name: procedural\n")
+    assert load_config(tmp_path, ["editor=mine"]).editor.options == {}
+    with pytest.raises(UnknownName, match="Did you mean 'http'"):
+        load_config(tmp_path, ["editor=htp"])
 
 
 def test_a_program_that_uses_hydra_itself_is_left_alone(tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ async def test_a_page_can_follow_a_run(tmp_path: Path) -> None:
         assert kinds == ["started", *turn, *turn, "finished"]
         assert told[0]["size"] == [SOURCE.shape[1], SOURCE.shape[0]]
         assert told[-1] | {"detail": ""} == told[-1]
-        assert (told[-1]["chosen"], told[-1]["stop"]) == (1, "accepted")
+        assert [told[-1][key] for key in ("chosen", "stop", "failed")] == [1, "accepted", False]
         critiqued = [m["edit"]["critique"] for m in told if m["type"] == "critiqued"]
         assert [c["predicted"]["semantic"] for c in critiqued] == [3, 9]
         assert await page.follow(name, after=5) == told[5:]
@@ -134,6 +134,24 @@ async def test_everything_can_be_downloaded(tmp_path: Path) -> None:
             assert archive.testzip() is None
         expected = {"source.png", "edit_0.png", "edit_1.png", "result.png", "sheet.png", "edit.json"}
         assert names == expected
+
+
+async def test_a_run_that_waits_can_be_stopped(tmp_path: Path) -> None:
+    async with studio(tmp_path) as page:
+        page.policy.gate.clear()
+        first, second, third = [(await page.start()).json()["id"] for _ in range(3)]
+        await page.client.post(f"/api/runs/{second}/stop")
+        assert [m["type"] for m in await page.follow(second)] == ["waiting", "stopped"]
+        assert not page.runs[first].over
+        page.policy.gate.set()
+        for name in (first, third):  # what it waited for is still to be had
+            assert (await page.follow(name))[-1]["type"] == "finished"
+
+
+async def test_a_thinker_that_cant_be_read_ends_in_failure(tmp_path: Path) -> None:
+    async with studio(tmp_path, "well, well") as page:
+        _, told = await page.played()
+        assert (told[-1]["stop"], told[-1]["failed"]) == ("thinker_unreadable", True)
 
 
 async def test_stopping_keeps_what_is_there(tmp_path: Path) -> None:

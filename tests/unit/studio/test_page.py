@@ -141,11 +141,25 @@ def test_failures_are_told(page: Browser, studio: str, tmp_path: Path) -> None:
     assert "bad" in page.js("document.querySelector('#status').className")
 
 
+def test_a_thinker_that_cant_be_read_is_told(page: Browser, picture: Path) -> None:
+    with ChatServer() as thinker:
+        thinker.answers["sc"] = [Says("looks fine to me")]
+        with served("inference.tries=1", "--thinker", thinker.base_url) as (url, _):
+            visit(page, url)
+            begin(page, picture)
+            page.wait_for(DONE)
+            told = page.text("#status")
+            assert told.startswith("The thinker can't be read: no reply of 1"), told
+            assert told.endswith("Edit 0 is the result.")
+            assert "bad" in page.js("document.querySelector('#status').className")
+            # It was told what is wanted, and was given no key that is another's.
+            assert "<score>" in str(thinker.calls[0].body)
+
+
 def test_stop(page: Browser, picture: Path, tmp_path: Path) -> None:
     with ChatServer() as thinker:
         thinker.answers["sc"] = [Says(reply("swap the orange triangle for an orange star", 2, 3)), Hangs()]
-        options = ("inference.server.api_key_env=null", "--thinker", thinker.base_url)
-        with served(*options, TMPDIR=str(tmp_path)) as (url, process):
+        with served("--thinker", thinker.base_url, TMPDIR=str(tmp_path)) as (url, process):
             visit(page, url)
             begin(page, picture)
             page.wait_for("document.querySelectorAll('.card').length === 2")

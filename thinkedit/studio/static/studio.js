@@ -14,6 +14,7 @@ const ENDS = {
   turn_limit: "No turns are left",
   one_edit: "Done",
   stopped: "Stopped",
+  thinker_unreadable: "The thinker can't be read",
   thinker_failed: "The thinker failed",
   editor_failed: "The editor failed",
 };
@@ -211,9 +212,8 @@ async function happen(mine, message) {
       chip(item, "result");
       look(mine, message.chosen);
       byId("downloads").hidden = false;
-      const bad = message.stop.endsWith("_failed");
       const end = ENDS[message.stop] + (message.detail ? `: ${message.detail}` : "");
-      return state(`${end}. Edit ${message.chosen} is the result.`, bad ? "bad" : "done");
+      return state(`${end}. Edit ${message.chosen} is the result.`, message.failed ? "bad" : "done");
     }
     case "stopped": // before there was anything to keep
       return state("Stopped", "done");
