@@ -47,9 +47,11 @@ def open_run(config: Config) -> RunFolder:
     if saved.exists():
         differing = differences(replace(run.config(), limits=config.limits), config)
         if differing:
+            start = sft_policy(run)
+            hint = f" (`thinkedit train --policy {start}` starts from its SFT model)" if start.exists() else ""
             raise ConfigError(
                 f"{run.root} holds a run with other settings ({', '.join(differing)}): "
-                "choose another name=..., or delete the folder"
+                f"choose another name=...{hint}, or delete the folder"
             )
     run.root.mkdir(parents=True, exist_ok=True)
     save_config(config, saved)
