@@ -133,8 +133,9 @@ class EventPrinter:
             self._print(Text(f"thinker: {_scores(thought.predicted)}"), indent=2)
 
     def _finished(self, result: EditResult) -> None:
-        style = "red" if result.stop.failed else "green"
-        self._print(Text(f"{_ENDS[result.stop]}: edit {result.chosen} is the result", style=style))
+        style = "red" if result.stop.failed or result.chosen is None else "green"
+        which = "no edit" if result.chosen is None else f"edit {result.chosen}"
+        self._print(Text(f"{_ENDS[result.stop]}: {which} is the result", style=style))
         if result.detail:
             self._print(Text(result.detail, style="yellow"), indent=2)
 

@@ -48,7 +48,9 @@ def open_run(config: Config) -> RunFolder:
         differing = differences(replace(run.config(), limits=config.limits), config)
         if differing:
             start = sft_policy(run)
-            hint = f" (`thinkedit train --policy {start}` starts from its SFT model)" if start.exists() else ""
+            hint = (
+                f" (`thinkedit train --policy {start}` starts from its SFT model)" if start.exists() else ""
+            )
             raise ConfigError(
                 f"{run.root} holds a run with other settings ({', '.join(differing)}): "
                 f"choose another name=...{hint}, or delete the folder"

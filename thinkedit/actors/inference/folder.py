@@ -43,7 +43,8 @@ def recorder(folder: Path) -> Callable[[Event], None]:
             case Edited(attempt):
                 write_png(attempt.image, folder / picture_name(attempt.index))
             case Finished(result):
-                write_png(result.image, folder / RESULT)
+                if result.chosen is not None:
+                    write_png(result.image, folder / RESULT)
                 write_png(contact_sheet(result), folder / SHEET)
                 text = json.dumps(result_json(result), indent=2, ensure_ascii=False)
                 # What is no Unicode text becomes \\udc80 and the like, which JSON reads back.

@@ -104,8 +104,16 @@ class Run:
             await asyncio.gather(work, halt, return_exceptions=True)
         if not self._attempts:
             raise RunStopped("stopped before the first edit was made")
-        result = self._result(ended, detail)
-        self._tell(Finished(result))
+        fault: SelectionFailed | None = None
+        chosen: int | None = None
+        try:
+            chosen = choose(self._attempts, self._options.select, detail)
+        except SelectionFailed as error:
+            fault, detail = error, str(error)
+        result = self._result(ended, chosen, detail)
+        self._tell(Finished(result))  # the edits are paid for, chosen or not
+        if fault is not None:
+            raise fault
         return result
 
     async def _work(self) -> tuple[Stop, str]:
@@ -185,14 +193,14 @@ class Run:
         self._tell(Critiqued(self._attempts[-1]))
         return thought
 
-    def _result(self, stop: Stop, detail: str) -> EditResult:
+    def _result(self, stop: Stop, chosen: int | None, detail: str) -> EditResult:
         return EditResult(
             source=self._source,
             instruction=self._instruction,
             options=self._options,
             rewrite=self._rewrite,
             attempts=tuple(self._attempts),
-            chosen=choose(self._attempts, self._options.select, detail),
+            chosen=chosen,
             stop=stop,
             detail=detail,
             about=self._about,

@@ -160,7 +160,7 @@ class EditResult:
     source: the picture as every part of the run saw it.
     rewrite: the thinker's first prompt, in the modes that have one.
     attempts: every edit, in order; at least one.
-    chosen: index of the result among them.
+    chosen: index of the result among them; None where it was to be chosen by scores that no edit has.
     detail: what failed, for people; empty when nothing did.
     about: who edited, thought and judged, with their settings.
     """
@@ -170,20 +170,31 @@ class EditResult:
     options: Options
     rewrite: Thought | None
     attempts: tuple[Attempt, ...]
-    chosen: int
+    chosen: int | None
     stop: Stop
     detail: str = ""
     about: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def result(self) -> Attempt:
+        """The edit that was chosen.
+
+        Raises:
+            SelectionFailed: none was.
+        """
+        if self.chosen is None:
+            raise SelectionFailed(self.detail)
+        return self.attempts[self.chosen]
+
+    @property
     def image(self) -> RGB:
-        """The edit that was chosen."""
-        return self.attempts[self.chosen].image
+        """The chosen edit's picture; raises as `result`."""
+        return self.result.image
 
     @property
     def prompt(self) -> str:
-        """The prompt that it was made with."""
-        return self.attempts[self.chosen].prompt
+        """The prompt that it was made with; raises as `result`."""
+        return self.result.prompt
 
 
 # --- what a run tells while it goes on ---------------------------------------------------
@@ -229,6 +240,8 @@ class Critiqued:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Finished:
+    """Nothing follows. Where no edit could be chosen, the run raises `SelectionFailed` after telling this."""
+
     result: EditResult
 
 

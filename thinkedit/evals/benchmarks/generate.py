@@ -62,7 +62,7 @@ def thinking_editor(thinking: ThinkingEditor, options: Options) -> Maker:
         return Course(
             images=[attempt.image for attempt in found.attempts],
             steps=[_step(attempt) for attempt in found.attempts],
-            chosen=found.chosen,
+            chosen=found.result.index,
             stop=found.stop.value,
             detail=found.detail,
         )

@@ -207,11 +207,12 @@ async function happen(mine, message) {
     case "critiqued":
       return edit(mine, message.index, message.edit);
     case "finished": {
+      byId("downloads").hidden = false;
+      if (message.chosen === null) return; // why is told next
       mine.chosen = message.chosen;
       const item = mine.cards.get(message.chosen).item;
       chip(item, "result");
       look(mine, message.chosen);
-      byId("downloads").hidden = false;
       const end = ENDS[message.stop] + (message.detail ? `: ${message.detail}` : "");
       return state(`${end}. Edit ${message.chosen} is the result.`, message.failed ? "bad" : "done");
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,17 @@ from thinkedit.actors.inference import (
     Stop,
     ThinkerError,
 )
+from thinkedit.actors.inference.folder import recorder
 from thinkedit.actors.inference.loop import choose
-from thinkedit.actors.inference.records import Attempt, Critiqued, Edited, Judged, Started, Working
+from thinkedit.actors.inference.records import (
+    Attempt,
+    Critiqued,
+    Edited,
+    Finished,
+    Judged,
+    Started,
+    Working,
+)
 from thinkedit.actors.inference.thinkers import PolicyThinker
 from thinkedit.actors.play import Context, Reply
 from thinkedit.envs.editors.base import Editor
@@ -278,10 +288,22 @@ def test_an_edit_that_could_not_be_judged_is_not_chosen() -> None:
     assert [a.judge_fault for a in result.attempts] == ["", "busy", "busy"]
 
 
-def test_without_any_verdict_there_is_no_best() -> None:
+def test_without_any_verdict_there_is_no_best_but_the_edits_are_kept(tmp_path: Path) -> None:
     judge = plain.BrokenJudge(plain.raising(JudgeError("busy")), good=0)
-    with pytest.raises(SelectionFailed, match=r"none of the 2 edits has a score \(busy\)"):
-        edit(Says(plain.reply("one"), plain.reply("one")), judge=judge, select=Select.BEST_JUDGE)
+    none_has_one = r"none of the 2 edits has a score \(busy\)"
+    told: list[Event] = []
+
+    def tell(event: Event) -> None:
+        told.append(event)
+        recorder(tmp_path)(event)
+
+    with pytest.raises(SelectionFailed, match=none_has_one):
+        edit(Says(plain.reply("one"), plain.reply("one")), judge=judge, select=Select.BEST_JUDGE, tell=tell)
+    assert isinstance(told[-1], Finished)
+    with pytest.raises(SelectionFailed, match=none_has_one):
+        _ = told[-1].result.image
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"source.png", "edit_0.png", "edit_1.png", "sheet.png", "edit.json"}
 
 
 def test_of_equals_the_earlier_is_chosen() -> None:
