@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from thinkedit import cli
 from thinkedit.cli.stages import open_run
 from thinkedit.configs.load import load_config
 from thinkedit.configs.schema import Config
@@ -20,6 +22,22 @@ def test_other_settings_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"other settings \(grpo\.lr, seed\)"):
         open_run(config(tmp_path, "grpo.lr=1", "seed=1", "limits.budget=5"))
     assert open_run(config(tmp_path)).config().limits.budget is None
+
+
+def test_a_finished_warm_start_is_offered_to_other_settings(tmp_path: Path) -> None:
+    open_run(config(tmp_path))
+    policy = tmp_path / "sft" / "policy"
+    policy.mkdir(parents=True)
+    with pytest.raises(ConfigError, match=f"train --policy {policy}` starts from its SFT model"):
+        open_run(config(tmp_path, "seed=1"))
+
+
+def test_training_from_nothing_takes_no_folder(tmp_path: Path) -> None:
+    """Or the right command with other settings would be refused because of the wrong one."""
+    result = CliRunner().invoke(cli.app, ["train", f"run_dir={tmp_path / 'run'}", "grpo.steps=3"])
+    assert result.exit_code == 2
+    assert "no policy to start from" in result.output
+    assert not (tmp_path / "run").exists()
 
 
 def test_limits_may_change_and_the_folder_keeps_the_new_ones(tmp_path: Path) -> None:
