@@ -71,7 +71,7 @@ def build_markdown(answers: Sequence[Answer], about: About) -> str:
     if about.quick:
         parts.append("**Made with `--quick`: this shows that the study runs. The figures mean nothing.**")
     for answer in answers:
-        head = ["", "O", "by seed", "tasks", "semantic", "quality", *COLUMNS, "paper"]
+        head = ["", "O", "paper", "by seed", "tasks", "semantic", "quality", *COLUMNS]
         parts += [
             f"## {answer.question.title}",
             f"The paper: {answer.question.paper}",
@@ -88,6 +88,7 @@ def _cells(line: Line) -> list[str]:
     return [
         line.row.label,
         f"{overall.mean:.2f} ({overall.low:.2f} to {overall.high:.2f})",
+        number(line.row.paper),
         " ".join(f"{mean:.2f}" for mean in line.by_seed),
         str(overall.n),
         number(line.semantic),
@@ -96,7 +97,6 @@ def _cells(line: Line) -> list[str]:
         number(line.kept),
         number(line.unreadable),
         str(line.failed),
-        number(line.row.paper),
     ]
 
 
