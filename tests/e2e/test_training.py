@@ -65,8 +65,13 @@ class Trained:
     reported: list[int]  # steps of the second start
 
     @property
-    def metrics(self) -> list[dict[str, Any]]:
+    def lines(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in (self.grpo / "metrics.jsonl").read_text().splitlines()]
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """Of the steps; line 0 is the look before the first one."""
+        return self.lines[1:]
 
     @property
     def episodes(self) -> list[Episode]:
@@ -111,17 +116,20 @@ def test_the_warm_start_learns(trained: Trained) -> None:
 
 def test_every_step_is_logged_once_over_both_starts_and_reported_by_its_own(trained: Trained) -> None:
     assert trained.reported == [3]
-    assert [line["step"] for line in trained.metrics] == [1, 2, 3]
+    assert [line["step"] for line in trained.lines] == [0, 1, 2, 3]
     assert trained.resumed.steps == 3
 
 
 def test_held_out_tasks_are_looked_at_and_are_no_training_data(trained: Trained) -> None:
-    looked = [line.get("val/samples/episodes") for line in trained.metrics]
-    assert looked == [None, VALIDATION, VALIDATION]  # every second step, and after the last one
-    assert all(0 <= line["val/episode/overall_start/mean"] <= 10 for line in trained.metrics[1:])
+    looked = [line.get("val/samples/episodes") for line in trained.lines]
+    # Once before the first step, whatever was resumed; every second step; after the last one.
+    assert looked == [VALIDATION, None, VALIDATION, VALIDATION]
+    starts = [line["val/episode/overall_start/mean"] for line in trained.lines if line["step"] != 1]
+    assert starts == [starts[0]] * 3, "the same tasks with the same luck"
+    assert 0 <= starts[0] <= 10
     held_out = list(TrajectoryStore(trained.grpo / "validation").read())
-    by_step = [{(e.task.uid, e.seed) for e in held_out if e.step == step} for step in (2, 3)]
-    assert by_step[0] == by_step[1], "the same tasks with the same luck"
+    by_step = [{(e.task.uid, e.seed) for e in held_out if e.step == step} for step in (0, 2, 3)]
+    assert by_step[0] == by_step[1] == by_step[2]
     assert {e.task.split for e in held_out} == {"val"}
     assert {e.task.split for e in trained.episodes} == {"train"}
 

@@ -157,7 +157,7 @@ class GRPOConfig:
     grad_clip: float = 1.0
     epochs_per_batch: int = 1
     updates_per_step: int = 1
-    validate_every: int = 0  # steps between looks at held-out tasks; 0: none
+    validate_every: int = 0  # steps between looks at held-out tasks, one before the first; 0: none
     validate_tasks: int = 64  # of split "val", always the same
     max_tokens_per_gpu: int = 16384  # of one micro-batch, dynamic batching
     freeze_vision: bool = True

@@ -10,6 +10,7 @@ Registered under `verl_config.TRAINER`. What is overridden, and why:
 - `_compute_metrics`: figures of this step, those of the judge's canaries among them, into
   metrics.jsonl, which survives a resume (verl's file logger truncates);
 - `_validate`: the step's own figures for held-out tasks, under `val/` (verl's read rewards of tokens);
+- `on_init_end`: a resumed run does not look at them before its first step again;
 - `_balance_batch`: a clear end when nothing could be sampled;
 - `get_llm_client`: no load balancing where there is one server.
 """
@@ -72,6 +73,12 @@ class ThinkEditTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
         super()._init_resource_pool_mgr()
         for role in self.role_worker_mapping:
             self.role_worker_mapping[role] = ray.remote(LearnerWorker)
+
+    def on_init_end(self) -> None:
+        super().on_init_end()
+        if self.global_steps:  # a resumed run looked before its first step
+            with open_dict(self.config):
+                self.config.trainer.val_before_train = False
 
     def get_llm_client(self) -> Any:
         """verl's client of the rollout servers; with one server there is nothing to balance."""
@@ -137,7 +144,10 @@ class ThinkEditTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
                 fields = tq.kv_batch_get(keys=played.keys, partition_id="val", select_fields=["extra_fields"])
                 records += _records(fields)
                 tq.kv_clear(keys=played.keys, partition_id="val")
-        return {f"val/{name}": value for name, value in step_metrics(records).items()}
+        figures = {f"val/{name}": value for name, value in step_metrics(records).items()}
+        if self.global_steps == 0:  # of other steps `_compute_metrics` writes them with the rest
+            self._run.write(0, figures)
+        return figures
 
     def _update_actor(self, batch: Any, metrics: dict[str, Any]) -> Any:
         actor = self.config.actor_rollout_ref.actor

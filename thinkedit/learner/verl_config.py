@@ -301,7 +301,7 @@ def _grpo_settings(config: Config, paths: Paths) -> dict[str, Any]:
         "trainer.n_gpus_per_node": cluster.gpus_per_node,
         "trainer.total_training_steps": grpo.steps,
         "trainer.total_epochs": 1,
-        "trainer.val_before_train": False,
+        "trainer.val_before_train": bool(grpo.validate_every),
         "trainer.test_freq": grpo.validate_every or -1,
         "trainer.save_freq": grpo.save_every,
         "trainer.max_actor_ckpt_to_keep": 2,
