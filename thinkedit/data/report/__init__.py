@@ -118,7 +118,7 @@ def _histograms(report: Mapping[str, Any]) -> list[Bars]:
             shown.append(Bars(title, note, f"{histogram['mean']:.2f}", svg))
     edges = report["variance"]["edges"]
     variance = bars(report["variance"]["counts"], [f"{edge:g}+" for edge in edges])
-    theta = f"above {report['selection']['theta']:.3g} for RL"
+    theta = f"at least {report['selection']['theta']:.3g} for RL"
     shown.append(Bars("Variance of O", f"within kept trajectories; {theta}", "", variance))
     steps = report["steps"]
     if steps:

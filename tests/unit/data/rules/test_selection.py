@@ -122,11 +122,29 @@ def test_a_cell_is_filled_in_the_order_given() -> None:
 
 def test_theta_leaves_the_wanted_number_of_candidates() -> None:
     rows = [row(str(v), variance=v) for v in (9.0, 4.0, 4.0, 1.0, 0.0)]
-    assert split.threshold(rows, 3) == 1.0  # 9, 4, 4 lie above
-    assert split.threshold(rows, 1) == 4.0  # only 9 does
-    assert split.threshold(rows, 2) == 4.0  # equal variances at the edge are all left out
-    assert split.threshold(rows, 5) == 0.0
-    assert split.threshold(rows, 0) == 9.0
+    assert split.threshold(rows, 1) == 9.0
+    assert split.threshold(rows, 2) == split.threshold(rows, 3) == 4.0
+    assert split.threshold(rows, 4) == 1.0
+    assert split.threshold(rows, 5) == 1.0  # the fifth doesn't vary
+    assert split.threshold(rows, 0) == 9.0  # nothing is above it, so all are stable
+    assert split.threshold([], 3) == split.threshold(rows[4:], 3) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("theta", "pool", "taken"),
+    [
+        (4.0, 2, "ab"),  # b and c tie at theta: the first in the seed's order fills the pool
+        (4.0, 3, "abc"),
+        (4.0, None, "abc"),  # theta was given: all that reach it
+        (5.0, None, "a"),
+        (0.0, None, "abcd"),  # e doesn't vary at all
+        (0.0, 5, "abcd"),
+        (9.0, 0, ""),
+    ],
+)
+def test_candidates_reach_theta_and_fill_the_pool(theta: float, pool: int | None, taken: str) -> None:
+    rows = [row(uid, variance=v) for uid, v in zip("abcde", (9.0, 4.0, 4.0, 1.0, 0.0), strict=True)]
+    assert "".join(r.trajectory_id for r in split.candidates(rows, theta, pool)) == taken
 
 
 def test_no_source_image_is_in_both_sets() -> None:
