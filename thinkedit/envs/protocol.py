@@ -222,6 +222,11 @@ def is_unicode(text: str) -> bool:
     return True
 
 
+def has_tokens(text: str) -> bool:
+    """Whether a text holds a control token of a chat model or a tag of the protocol."""
+    return any(pattern.search(text) for pattern in (_SPECIAL_TOKEN, _PROTOCOL_TAG))
+
+
 def visible(text: str) -> str:
     """`text` with control tokens and protocol tags made visible instead of effective."""
     text = text.encode("utf-8", "replace").decode("utf-8")

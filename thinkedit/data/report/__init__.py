@@ -34,6 +34,7 @@ FAULTS = {
     Fault.NO_EXPERT: "no expert looked",
     Fault.NOT_FINISHED: "last edit, and the expert wanted more",
     Fault.NO_REASON: "empty reasoning",
+    Fault.CONTROL_TOKEN: "control tokens in reasoning or answer",
     Fault.SATISFIED_WITH_POOR: "expert accepts a failure",
     Fault.UNSATISFIED_WITH_PERFECT: "expert wants more of a perfect edit",
     Fault.STOP_IGNORED: "expert accepted, yet another edit came",
