@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +13,14 @@ from statistics import pvariance
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
+from PIL import Image
 from trajectory_files import overall, picture, trajectory, write
 
 from thinkedit.configs.schema import DataConfig
 from thinkedit.data.build import build
+from thinkedit.data.examine import Exclusion
 from thinkedit.data.figures import Figures
 from thinkedit.data.formats.chat import read_chat_parquet, read_sharegpt
 from thinkedit.data.formats.records import read_records
@@ -301,6 +306,31 @@ def test_another_seed_gives_another_draw(raw: Path, out: Path, tmp_path: Path) -
     assert _ids(tmp_path / "out", "sft") != _ids(out, "sft")
 
 
+# --- benchmarks
+
+
+def test_near_copies_of_benchmark_pictures_are_left_out(tmp_path: Path) -> None:
+    trajectories = [overall(5, 6, uid=f"{n}", source=f"{n}.png", instruction=f"{n}") for n in range(3)]
+    source = write(tmp_path / "t.jsonl", trajectories)
+    blobs = [_blobs(seed) for seed in range(3)]
+    for n, image in enumerate(blobs):
+        image.save(tmp_path / f"{n}.png")
+    folder = tmp_path / "bench" / "deep" / "deeper"
+    folder.mkdir(parents=True)
+    (folder / "notes.txt").write_text("no picture")
+    blobs[1].resize((77, 51)).save(folder / "ONE.JPG", quality=70)  # another size, format and quality
+    figures = built(tmp_path / "out", source, replace(ALL, exclude_images=[str(tmp_path / "bench")]))
+    assert figures.fates == {Fate.BENCHMARK: 1, Fate.SFT: 2}
+    assert [row["trajectory_id"] for row in _lines(tmp_path / "out/dropped.jsonl")] == ["1"]
+
+
+@pytest.mark.parametrize("place", ["empty", "absent"])
+def test_a_benchmark_folder_without_pictures_is_an_error(tmp_path: Path, place: str) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=rf"data\.exclude_images: .*{place} holds no image file"):
+        Exclusion([str(tmp_path / place)], 4)
+
+
 # --- refusals
 
 
@@ -325,6 +355,24 @@ def test_a_picture_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "edit0.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"t\.jsonl:1: steps\[0\].image: .*not a readable picture"):
         built(tmp_path / "out", source)
+
+
+@pytest.mark.parametrize("field", ["source_image", "steps[1].image"])
+def test_a_picture_that_changed_since_it_was_collected_is_refused(tmp_path: Path, field: str) -> None:
+    source = write(tmp_path / "t.jsonl", [overall(5, 6, uid="a")])
+    line = json.loads(source.read_text())
+    line["source_sha256"] = hashlib.sha256((tmp_path / "source.png").read_bytes()).hexdigest()
+    for step in line["steps"]:
+        step["image_sha256"] = hashlib.sha256((tmp_path / step["image"]).read_bytes()).hexdigest()
+    source.write_text(json.dumps(line))
+    built(tmp_path / "out", source)  # as it was collected
+    if field == "source_image":
+        line["source_sha256"] = "0" * 64
+    else:
+        line["steps"][1]["image_sha256"] = "0" * 64
+    source.write_text(json.dumps(line))
+    with pytest.raises(DataError, match=rf"t\.jsonl:1: {re.escape(field)}: .* is not the picture that was"):
+        built(tmp_path / "again", source)
 
 
 def test_a_failed_build_leaves_no_folder_and_the_next_one_works(tmp_path: Path) -> None:
@@ -396,3 +444,9 @@ def _absolute(line: bytes, folder: Path) -> bytes:
     for step in value["steps"]:
         step["image"] = str(folder / step["image"])
     return msgspec.json.encode(value) + b"\n"
+
+
+def _blobs(seed: int) -> Image.Image:
+    """Smooth blobs, as photographs have them."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((120, 90), Image.Resampling.BICUBIC)
