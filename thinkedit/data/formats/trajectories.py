@@ -56,13 +56,16 @@ class Score(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Remark(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What an expert said of an edit. It gives no score.
 
-    next_prompt: null when it is satisfied. raw: its reply as it came.
+    next_prompt: null when it is satisfied. raw: its reply as it came. unread: replies before it, as they
+    came, that could not be read. model: as its server names the one that replied, a snapshot for example.
     """
 
     reason: str
     next_prompt: str | None
     stop: bool
     raw: str | None = None
+    unread: tuple[str, ...] = ()
+    model: str | None = None
     latency_s: float | None = None
 
 
@@ -82,7 +85,7 @@ class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ExpertNote(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Which expert looked. model: as its server names it. settings: sampling, prompt version."""
+    """Which expert looked. model: as it was asked for. settings: sampling, hash of what it is asked."""
 
     name: str
     model: str | None = None
@@ -92,7 +95,7 @@ class ExpertNote(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Trajectory(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The edits of one source image, in the order in which they were made.
 
-    split, index: of the task that it was collected for. *_sha256: of the files' bytes.
+    task_uid, split, index: of the task that it was collected for. *_sha256: of the files' bytes.
     """
 
     trajectory_id: Text
@@ -100,6 +103,7 @@ class Trajectory(Struct, frozen=True, kw_only=True, omit_defaults=True):
     instruction: Text
     source_image: Text
     steps: Annotated[tuple[Step, ...], Meta(min_length=1)]
+    task_uid: str | None = None
     split: str | None = None
     index: int | None = None
     source_dataset: str | None = None
