@@ -119,6 +119,12 @@ def test_what_is_written_into_the_source_folder_is_not_read_from_it(
     assert score(folder, scored, served(server)).done == 4
     assert score(folder, scored, served(server)) == Scored(before=4)
     assert ids(scored) == ["t0", "t1", "t2", "t3"]
+    scored.write_bytes(b"".join(scored.read_bytes().splitlines(keepends=True)[:3]))
+    wholes: set[int] = set()
+    score(folder, scored, served(server), progress=lambda found, whole: wholes.add(whole))
+    assert wholes == {4}
+    with pytest.raises(JudgeMismatch, match="stranger"):
+        score(folder, scored, served(server, "stranger"))
 
 
 def test_a_file_is_not_graded_into_itself(server: ChatServer, tmp_path: Path) -> None:
