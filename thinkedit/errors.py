@@ -74,7 +74,7 @@ class BudgetExceeded(ServiceError):
 
 
 class JudgeMismatch(ThinkEditError):
-    """Verdicts of two different judges (id or prompt hash) met in one reward."""
+    """Verdicts of two different judges (id or prompt hash) met where they are compared."""
 
 
 class RewardError(ThinkEditError):

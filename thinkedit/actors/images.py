@@ -29,17 +29,21 @@ def image_key(image: RGB) -> str:
 
 
 class ImageFolder:
-    """Images by content, as PNG files. Safe for any number of writers and readers."""
+    """Images by content, as PNG files. Safe for any number of writers and readers.
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    Args:
+        sync: an image is on the disk when `add` returns, also if the machine goes down.
+    """
+
+    def __init__(self, root: Path, sync: bool = False) -> None:
+        self.root, self._sync = root, sync
         self._known: set[str] = set()
         self._cache: OrderedDict[str, RGB] = OrderedDict()
         self._cached = 0
         self._lock = threading.Lock()
 
-    def __reduce__(self) -> tuple[type[ImageFolder], tuple[Path]]:
-        return ImageFolder, (self.root,)  # episodes read back travel between processes
+    def __reduce__(self) -> tuple[type[ImageFolder], tuple[Path, bool]]:
+        return ImageFolder, (self.root, self._sync)  # episodes read back travel between processes
 
     def path(self, key: str) -> Path:
         return self.root / key[:2] / f"{key}.png"
@@ -61,7 +65,7 @@ class ImageFolder:
             buffer = BytesIO()
             Image.fromarray(image).save(buffer, format="PNG", compress_level=1)
             # Two writers of one hash write equal bytes: whoever renames last changes nothing.
-            write_atomically(path, buffer.getvalue())
+            write_atomically(path, buffer.getvalue(), sync=self._sync)
         self._known.add(key)
         return key
 
@@ -110,7 +114,11 @@ class ImageRef:
 
 
 def write_atomically(path: Path, data: bytes, *, sync: bool = False) -> None:
-    """Readers see the whole file or none: write under a name nobody globs, then rename."""
+    """Readers see the whole file or none: write under a name nobody globs, then rename.
+
+    Args:
+        sync: bytes and name are on the disk when it returns.
+    """
     part = path.with_name(f".tmp-{uuid.uuid4().hex}-{path.name}")
     with open(part, "wb") as file:
         file.write(data)
@@ -118,3 +126,9 @@ def write_atomically(path: Path, data: bytes, *, sync: bool = False) -> None:
             file.flush()
             os.fsync(file.fileno())
     os.replace(part, path)
+    if sync:
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

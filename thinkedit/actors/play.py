@@ -33,10 +33,14 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A completion, with how it was sampled where the policy is a model."""
+    """A completion, with how it was sampled where the policy is a model.
+
+    model: as its server names the one that replied; None without a server, or where it doesn't say.
+    """
 
     text: str
     sampling: Sampling | None = None
+    model: str | None = None
 
 
 class Policy(Protocol):

@@ -104,12 +104,17 @@ def build_data(
     failures: Annotated[
         int, typer.Option(min=1, help="Of --score: failed trajectories in a row that end it.")
     ] = 20,
+    without_failed: Annotated[
+        bool,
+        typer.Option("--without-failed", help="Of --score: leave out trajectories that the judge failed at."),
+    ] = False,
 ) -> None:
     """Filter, truncate, unroll, de-duplicate, balance and split raw trajectories.
 
     data.KEY=VALUE sets the rules (thinkedit config shows them), seed=N the draws. Writes SFT and RL
     sets in every format of data.formats, report.html, report.json, and in dropped.jsonl why each of
-    the other trajectories was left out. --score keeps the verdicts in FOLDER.scored.jsonl.
+    the other trajectories was left out. --score keeps the verdicts in FOLDER.scored.jsonl; where the
+    judge failed the build waits for the next try of the same command, unless --without-failed.
     """
     from thinkedit.configs.load import load_config
     from thinkedit.data.build import build
@@ -120,7 +125,7 @@ def build_data(
     source = trajectories
     if score:
         source = out.with_name(f"{out.name}.scored.jsonl")
-        _score(loaded, trajectories, source, concurrency, failures)
+        _score(loaded, trajectories, source, concurrency, failures, without_failed)
     with _stages() as on_progress:
         figures = build(source, out, loaded.data, protocol, seed=loaded.seed, on_progress=on_progress)
     _show(figures, out)
@@ -152,7 +157,9 @@ def convert_data(
     typer.echo(f"{count:,} records: {target}")
 
 
-def _score(config: Config, source: Path, scored: Path, concurrency: int, failures: int) -> None:
+def _score(
+    config: Config, source: Path, scored: Path, concurrency: int, failures: int, without_failed: bool
+) -> None:
     """Grade what has no score, into a file that later runs go on with."""
     import asyncio
 
@@ -171,14 +178,17 @@ def _score(config: Config, source: Path, scored: Path, concurrency: int, failure
                     services,
                     concurrency=concurrency,
                     failures=failures,
-                    progress=lambda found, whole: told("score", found.before + found.done, whole),
+                    without_failed=without_failed,
+                    progress=lambda found, whole: told(
+                        "score", found.before + found.done + found.failed.total(), whole
+                    ),
                 )
             )
     finally:
         parts.close()
     typer.echo(
-        f"{found.graded:,} edits graded, {found.failed:,} trajectories end early for want of a verdict, "
-        f"{found.before:,} were there: {scored}"
+        f"{found.graded:,} edits graded, {found.refused:,} trajectories end early at a refusal, "
+        f"{found.failed.total():,} left out, {found.before:,} were there: {scored}"
     )
 
 

@@ -223,7 +223,7 @@ class DataConfig:
     rl_share: float = 1 / 7  # of the balanced trajectories, as in the paper (10 of 70 thousand)
     rl_trajectories: int | None = None  # so many instead
     rl_pool: float = 1.5  # candidates per trajectory that RL takes: what its balance has to choose from
-    rl_min_variance: float | None = None  # of O; None: what leaves rl_pool times RL's number
+    rl_min_variance: float | None = None  # of O, at least; None: what leaves rl_pool times RL's number
     sft_trajectories: int | None = None  # None: all that are fit
     formats: list[str] = field(default_factory=lambda: ["records", "llamafactory", "reference", "verl"])
 

@@ -186,8 +186,8 @@ def _record(kept: Trajectory, i: int, line: Line, sample: Sample | None) -> Reco
     assert score is not None
     expert = None
     if step.expert is not None:
-        model = kept.expert.model or kept.expert.name if kept.expert else None
-        said = step.expert
+        said, note = step.expert, kept.expert
+        model = said.model or (note.model or note.name if note else None)
         expert = Expert(model=model, reason=said.reason, next_prompt=said.next_prompt, stop=said.stop)
     return Record(
         uid=f"{kept.trajectory_id}/{i}",

@@ -4,8 +4,10 @@
     OUT/trajectories-1-of-1.jsonl    one line per finished task, in the order in which they finished
     OUT/failures-1-of-1.log          tasks that failed and why; the next run tries them again
     OUT/images/ab/ab12….png          each picture once
+    OUT/.shards                      into how many parts the runs under way share the tasks out
 
-A task is in the file or it is not: a killed run goes on where it was, no task is there twice.
+A task, known by its uid, is in the file or it is not: a killed run goes on where it was, no task is there
+twice, also when the tasks' file has grown in the meantime.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from thinkedit.actors.inference import (
     Thought,
 )
 from thinkedit.data import pictures
+from thinkedit.data.formats.lines import read_lines
 from thinkedit.data.formats.records import Editor
 from thinkedit.data.formats.trajectories import (
     ExpertNote,
@@ -38,12 +41,12 @@ from thinkedit.data.formats.trajectories import (
     Step,
     Trajectory,
     encode,
-    read_trajectories,
+    parse,
 )
-from thinkedit.data.journal import Journal
+from thinkedit.data.journal import Journal, SharedCount
 from thinkedit.data.streak import Streak
 from thinkedit.envs.tasks import TaskSource
-from thinkedit.errors import ConfigError, ServiceError
+from thinkedit.errors import ConfigError, DataError, ServiceError
 from thinkedit.types import RGB, Observation, Task
 
 
@@ -110,31 +113,38 @@ async def collect(
 
     Raises:
         ServiceDown: `plan.failures` tasks in a row failed.
-        JournalInUse: another process collects the same shard.
+        JournalInUse: another process collects the same shard, or with another number of shards.
         ConfigError: the folder holds a collection by others, or of other tasks.
-        DataError: a task that can't be read; what was collected is kept.
+        DataError: the tasks' file or a line of the folder can't be read; what was collected is kept.
     """
     indices = plan.indices(tasks)
-    _same_collection(out, thinking, tasks, plan, options)
+    maker = _same_collection(out, thinking, tasks, plan, options)
     name = f"{plan.shard + 1}-of-{plan.shards}"
     found, streak = Collected(), Streak(plan.failures)
-    with Journal(out / f"trajectories-{name}.jsonl") as journal, Journal(out / f"failures-{name}.log") as log:
-        collector = _Collector(thinking, tasks, out, plan, options)
-        done = collected_before(out, plan.split, indices.stop)
-        found.before = sum(done[index] for index in indices)
-        todo = (index for index in indices if not done[index])
+    with (
+        SharedCount(out / ".shards", plan.shards),
+        Journal(out / f"trajectories-{name}.jsonl") as journal,
+        Journal(out / f"failures-{name}.log") as log,
+    ):
+        collector = _Collector(thinking, tasks, out, plan, options, maker)
+        done = collected_before(out, plan.split)
+        todo = [index for index in indices if tasks.uid(plan.split, index) not in done]
+        found.before = len(indices) - len(todo)
+        waiting = iter(todo)  # shared: each worker takes the next one that nobody has
 
         async def work() -> None:
-            for index in todo:  # shared: each worker takes the next one that nobody has
+            for index in waiting:
                 result = await collector.play(index)
                 if isinstance(result, Trajectory):
                     journal.append(encode(result))
                     found.done += 1
                     streak.succeeded()
                 else:
-                    log.append(msgspec.json.encode({"split": plan.split, "index": index, "failure": result}))
+                    told = {"split": plan.split, "index": index, "task_uid": tasks.uid(plan.split, index)}
+                    log.append(msgspec.json.encode({**told, "failure": result.detail}))
                     found.failed += 1
-                    streak.failed(result)
+                    if result.of_service:
+                        streak.failed(result.detail)
                 progress(found, len(indices))
 
         progress(found, len(indices))
@@ -150,8 +160,12 @@ async def collect(
 
 def _same_collection(
     out: Path, thinking: ThinkingEditor, tasks: TaskSource, plan: Plan, options: Options
-) -> None:
-    """Write down what the collection is, or compare with what was written."""
+) -> str:
+    """Write down what the collection is, or compare with what was written.
+
+    Returns:
+        A short hash of who makes it and how, for ids that no other collection of these tasks gives.
+    """
     editor, thinker = thinking.services.editor, thinking.thinker.for_mode(options.mode)
     config = thinking.config.tasks
     mine = {
@@ -174,6 +188,8 @@ def _same_collection(
             f"{out} holds a collection with another {' and another '.join(differing)} (collection.json): "
             "choose another folder"
         )
+    makers = msgspec.json.encode({key: mine[key] for key in mine if key != "tasks"}, order="sorted")
+    return hashlib.blake2b(makers, digest_size=4).hexdigest()
 
 
 def _plain(value: Any) -> Any:
@@ -181,40 +197,75 @@ def _plain(value: Any) -> Any:
     return msgspec.json.decode(msgspec.json.encode(value))
 
 
-def collected_before(out: Path, split: str, stop: int) -> bytearray:
-    """1 for each index below `stop` of which a file in the folder, of any shard, holds the trajectory."""
-    done = bytearray(stop)
+def collected_before(out: Path, split: str) -> set[str]:
+    """Uids of the split's tasks of which a file in the folder, of any shard, holds the trajectory.
+
+    A last line without an end is not there yet: its shard writes it, or was killed and will cut it off.
+
+    Raises:
+        DataError: any other line that is no trajectory of a task; names file, line and field.
+    """
+    done = set()
     for file in sorted(out.glob("trajectories-*.jsonl")):
-        for located in read_trajectories(file):
-            trajectory = located.trajectory
-            if trajectory.split == split and trajectory.index is not None and trajectory.index < stop:
-                done[trajectory.index] = 1
+        for line in read_lines(file):
+            if not line.data.endswith(b"\n"):
+                continue
+            trajectory = parse(line)
+            if trajectory.task_uid is None:
+                raise DataError(
+                    f"{line.where}: task_uid: this required field is missing; to go on with a collection "
+                    "takes knowing its tasks: choose another folder"
+                )
+            if trajectory.split == split:
+                done.add(trajectory.task_uid)
     return done
 
 
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """of_service: editor or expert failed, and not the task itself."""
+
+    detail: str
+    of_service: bool
+
+
 class _Collector:
-    """Plays one task and writes its trajectory down."""
+    """Plays one task and writes its trajectory down.
+
+    Args:
+        maker: in the trajectories' ids.
+    """
 
     def __init__(
-        self, thinking: ThinkingEditor, tasks: TaskSource, out: Path, plan: Plan, options: Options
+        self,
+        thinking: ThinkingEditor,
+        tasks: TaskSource,
+        out: Path,
+        plan: Plan,
+        options: Options,
+        maker: str,
     ) -> None:
         self._thinking, self._tasks, self._plan, self._options = thinking, tasks, plan, options
         self._thinker = thinking.thinker.for_mode(options.mode)
-        self._out, self._images = out, ImageFolder(out / "images")
+        # Synced: a line of the journal, which is, must not name a picture that a power cut took.
+        self._out, self._images, self._maker = out, ImageFolder(out / "images", sync=True), maker
 
-    async def play(self, index: int) -> Trajectory | str:
+    async def play(self, index: int) -> Trajectory | _Failure:
         """The trajectory, or what failed."""
-        task = self._tasks.task(self._plan.split, index)
+        try:
+            task = self._tasks.task(self._plan.split, index)
+        except DataError as error:  # a broken picture, mostly: the others can be played
+            return _Failure(f"{type(error).__name__}: {error}", of_service=False)
         seed = seed_of(task, self._options.seed)
         options = replace(self._options, seed=seed, turns=self._plan.edits - 1)
         try:
             result = await self._thinking.edit(task.source, task.instruction, options)
             if result.stop.failed:
-                return f"{result.stop}: {result.detail}"
+                return _Failure(f"{result.stop}: {result.detail}", of_service=True)
             last = result.attempts[-1]
             thought = last.thought or await self._look_at_last(result)
         except (ServiceError, ThinkerError) as error:
-            return f"{type(error).__name__}: {error}"
+            return _Failure(f"{type(error).__name__}: {error}", of_service=True)
         attempts = (*result.attempts[:-1], replace(last, thought=thought))
         return self._trajectory(task, index, result, attempts)
 
@@ -238,7 +289,8 @@ class _Collector:
         model = thinker.pop("model", None)
         source, source_sha256 = self._keep(result.source)
         return Trajectory(
-            trajectory_id=f"{task.uid}@{editor['name']}#{result.options.seed}",
+            trajectory_id=f"{task.uid}@{editor['name']}-{self._maker}#{result.options.seed}",
+            task_uid=task.uid,
             split=self._plan.split,
             index=index,
             task_type=task.task_type,
@@ -270,6 +322,8 @@ class _Collector:
                 next_prompt=thought.prompt,
                 stop=thought.end is Stop.ACCEPTED,
                 raw=thought.reply,
+                unread=thought.unread,
+                model=thought.model,
                 latency_s=round(thought.seconds, 3),
             ),
             latency_s=round(attempt.seconds, 3),

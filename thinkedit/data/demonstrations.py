@@ -7,6 +7,7 @@ the editor at hand; what this editor obeys is left for reinforcement learning to
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from thinkedit.actors.play import Policy, play_many
 from thinkedit.envs.protocol import Protocol
 from thinkedit.envs.session import EditSession
 from thinkedit.envs.tasks import TaskSource
+from thinkedit.errors import DataError
 from thinkedit.types import RGB, Episode, Observation
 
 SCHEMA = pa.schema(
@@ -30,6 +32,7 @@ SCHEMA = pa.schema(
     ]
 )
 EPISODES_PER_BATCH = 1024
+FRUITLESS = 16  # episodes in a row without an example: those after them will hardly give one
 
 
 def png(image: RGB) -> bytes:
@@ -79,8 +82,12 @@ async def write_demonstrations(
     """Play episodes until each parquet file has its count of examples; no two share an example.
 
     The files are the same whenever the arguments are, and each appears only when it is complete.
+
+    Raises:
+        DataError: episode after episode failed; says how.
     """
     first = written = 0
+    fruitless: Counter[str] = Counter()  # outcomes since the last example
     left: list[dict[str, Any]] = []
     for path, count in counts.items():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -95,6 +102,13 @@ async def write_demonstrations(
                     episodes.sort(key=lambda episode: episode.seed)  # they finish in any order
                     left = [row for episode in episodes for row in examples(protocol, episode)]
                     first = last
+                    fruitless = Counter() if left else fruitless + Counter(e.outcome for e in episodes)
+                    if fruitless.total() >= FRUITLESS:
+                        told = ", ".join(f"{outcome} {n:,}" for outcome, n in fruitless.most_common())
+                        raise DataError(
+                            f"{path}: {fruitless.total():,} episodes in a row gave no demonstration "
+                            f"({told}): mend the editor (sft.editor, or editor) or the judge they go with"
+                        )
                 rows, left = left[:missing], left[missing:]
                 writer.write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
                 missing, written = missing - len(rows), written + len(rows)

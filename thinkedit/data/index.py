@@ -135,13 +135,13 @@ class Index:
         (count,) = self._sql.execute("SELECT count(*) FROM trajectory WHERE fate IS ?", [fate]).fetchone()
         return int(count)
 
-    def cells(self, *, fate: Fate | None = None, above: float = -1.0) -> dict[Cell, int]:
-        """How many rows of a fate (None: undecided) with a variance above `above` each cell holds."""
+    def cells(self, *, fate: Fate | None = None) -> dict[Cell, int]:
+        """How many rows of a fate (None: undecided) each cell holds."""
         query = (
-            "SELECT task_type, level, count(*) FROM trajectory WHERE fate IS ? AND variance > ? "
+            "SELECT task_type, level, count(*) FROM trajectory WHERE fate IS ? "
             "GROUP BY task_type, level ORDER BY task_type, level"
         )
-        return {(task, level): count for task, level, count in self._sql.execute(query, [fate, above])}
+        return {(task, level): count for task, level, count in self._sql.execute(query, [fate])}
 
     def fates(self) -> Mapping[str, int]:
         """How many rows came to which end."""

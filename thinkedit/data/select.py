@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -17,7 +18,8 @@ class Selection:
     """What was decided. Tables hold trajectories by task type and score level.
 
     kept: after the filter. distinct: of them without duplicates. target: what balance was to leave.
-    theta: the variance above which a trajectory is a candidate for RL. candidates: how many are.
+    theta: the variance from which on a trajectory is a candidate for RL. candidates: how many were taken
+        as such; of those at theta the seed may have left some out.
     """
 
     kept: dict[Cell, int]
@@ -46,13 +48,15 @@ def select(index: Index, config: DataConfig, seed: int) -> Selection:
     rl_quota = config.rl_trajectories
     if rl_quota is None:
         rl_quota = round(config.rl_share * sum(balanced.values()))
-    theta = config.rl_min_variance
+    pool, theta = None, config.rl_min_variance
     if theta is None:
-        theta = split.threshold(index.rows(split.BY_VARIANCE), round(config.rl_pool * rl_quota))
-    candidates = index.cells(above=theta)
+        pool = round(config.rl_pool * rl_quota)
+        theta = split.threshold(index.rows(split.BY_VARIANCE), pool)
+    varied = split.candidates(index.rows(split.BY_VARIANCE), theta, pool)
+    candidates = Counter(row.cell for row in varied)
+    # The candidates of a cell are the first of its rows in RL_ORDER, so a cap on the cell takes only them.
     allowed = balance.caps(candidates, rl_quota, seed)
-    varied = (row for row in index.rows(split.RL_ORDER) if row.variance > theta)
-    index.decide((row, Fate.RL) for row, fits in balance.filled(varied, allowed) if fits)
+    index.decide((row, Fate.RL) for row, fits in balance.filled(index.rows(split.RL_ORDER), allowed) if fits)
 
     together = index.rows(split.BY_SOURCE, beside=Fate.RL)
     index.decide((row, Fate.SOURCE_IN_RL) for row in split.sharing_a_source(together))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from array import array
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,9 +12,10 @@ import numpy as np
 from omegaconf import MISSING
 from PIL import Image
 
+from thinkedit.data import pictures
 from thinkedit.data.formats import records, reference
 from thinkedit.data.formats.lines import Line, read_lines
-from thinkedit.data.formats.records import Record
+from thinkedit.data.formats.records import ImageRef, Record
 from thinkedit.envs.images import read_rgb
 from thinkedit.envs.tasks import SPLITS, TaskSource, check_split, split_of
 from thinkedit.errors import ConfigError, DataError, UnknownName
@@ -28,9 +27,10 @@ FORMATS = ("reference", "records")
 @dataclass
 class StoredTasksConfig:
     path: str = MISSING  # JSON Lines
+    val_path: str | None = None  # a file of the same format for "val"; then val_share must be 0
     format: str = "reference"  # "reference": EditThinker's rl_train.jsonl | "records": ours, of build-data
     image_dir: str | None = None  # what relative image paths are relative to; None: the file's folder
-    val_share: float = 0.02  # shares of source images held out; which one follows from its hash or path
+    val_share: float = 0.02  # shares of source images held out; which one follows from its file's bytes
     test_share: float = 0.02
     resize: bool = False  # scale stored edits of another size than their source to it
 
@@ -50,7 +50,7 @@ class StoredTasks(TaskSource):
         """
         Raises:
             UnknownName: no such format.
-            ConfigError: shares that are none.
+            ConfigError: shares that are none, or a share beside a file for the same split.
         """
         if config.format not in FORMATS:
             raise UnknownName("format", config.format, FORMATS)
@@ -58,12 +58,20 @@ class StoredTasks(TaskSource):
             raise ConfigError(
                 f"val_share={config.val_share} and test_share={config.test_share} are shares of one whole"
             )
+        if config.val_path is not None and config.val_share:
+            raise ConfigError(
+                f"val_path={config.val_path} holds all validation states: set val_share=0, it is "
+                f"{config.val_share}"
+            )
         self._config, self._path = config, Path(config.path)
-        self._folder = Path(config.image_dir) if config.image_dir else self._path.parent
+        self._val_path = Path(config.val_path) if config.val_path else None
 
     def task(self, split: str, index: int) -> Task:
         """The state's task alone: for a first edit of one's own."""
         return self._task(self._record(split, index), split)
+
+    def uid(self, split: str, index: int) -> str:
+        return self._record(split, index).uid
 
     def start(self, split: str, index: int) -> StoredState:
         """The state.
@@ -110,37 +118,59 @@ class StoredTasks(TaskSource):
         check_split(split)
         places = self._places[split]
         if not 0 <= index < len(places):
-            raise IndexError(f"{self._path}: split {split!r} has {len(places)} states, asked for {index}")
+            raise IndexError(f"{places.file}: split {split!r} has {len(places)} states, asked for {index}")
         number, offset = places[index]
-        with open(self._path, "rb") as file:
+        with open(places.file, "rb") as file:
             file.seek(offset)
-            return self._parse(Line(self._path, number, offset, file.readline()))
+            return self._parse(Line(places.file, number, offset, file.readline()))
 
-    @cached_property
-    def _parse(self) -> Callable[[Line], Record]:
-        if self._config.format == "records":
-            return lambda line: records.absolute(records.parse(line.data, line.where), self._folder)
-        stem = self._path.stem
-        return lambda line: reference.parse(
-            line.data, line.where, uid=f"{stem}/{line.number}", image_dir=self._folder
-        )
+    def _parse(self, line: Line) -> Record:
+        config = self._config
+        folder = Path(config.image_dir) if config.image_dir else line.file.parent
+        if config.format == "records":
+            return records.absolute(records.parse(line.data, line.where), folder)
+        return reference.parse(line.data, line.where, uid=f"{line.file.stem}/{line.number}", image_dir=folder)
 
     @cached_property
     def _places(self) -> dict[str, _Places]:
-        """Where the states of each split are; reads and checks the whole file once."""
-        places = {split: _Places() for split in SPLITS}
-        config = self._config
+        """Where the states of each split are; reads and checks the whole files once."""
+        places = {split: _Places(self._path) for split in SPLITS}
+        config, learned = self._config, dict[str, int]()
+        shares = {"val": config.val_share, "test": config.test_share}
         for line in read_lines(self._path):
             source = self._parse(line).source_image
-            digest = source.sha256 or hashlib.sha256(source.path.encode()).hexdigest()
-            places[split_of(digest, val=config.val_share, test=config.test_share)].add(line)
+            if self._val_path is None and not any(shares.values()):  # nothing to keep apart
+                places["train"].add(line)
+                continue
+            digest = self._digest(source, line)
+            places[split_of(digest, **shares)].add(line)
+            if self._val_path is not None:
+                learned.setdefault(digest, line.number)
+        if self._val_path is not None:
+            places["val"] = _Places(self._val_path)
+            for line in read_lines(self._val_path):
+                digest = self._digest(self._parse(line).source_image, line)
+                if digest in learned:
+                    raise DataError(
+                        f"{line.where}: source image: {self._path}:{learned[digest]} has the same picture, "
+                        "and what is trained on can't validate: take it out of one of the two"
+                    )
+                places["val"].add(line)
         return places
+
+    def _digest(self, source: ImageRef, line: Line) -> str:
+        """Of the picture's bytes: one picture under two names is one."""
+        try:
+            return source.sha256 or pictures.sha256_of(source.path)
+        except DataError as error:
+            raise DataError(f"{line.where}: source image: {error}") from error
 
 
 class _Places:
-    """Line numbers and byte offsets, 16 bytes a line."""
+    """Line numbers and byte offsets in a file, 16 bytes a line."""
 
-    def __init__(self) -> None:
+    def __init__(self, file: Path) -> None:
+        self.file = file
         self._numbers, self._offsets = array("q"), array("q")
 
     def add(self, line: Line) -> None:

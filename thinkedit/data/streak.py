@@ -24,11 +24,6 @@ class Streak:
             raise ConfigError(f"failures in a row that end the work must be at least 1, got {most}")
         self._most, self._count = most, 0
 
-    @property
-    def running(self) -> bool:
-        """Whether the last one failed."""
-        return self._count > 0
-
     def succeeded(self) -> None:
         self._count = 0
 

@@ -9,6 +9,7 @@ in this order, with nothing but white space around the blocks.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -111,6 +112,11 @@ class Protocol:
         self.cfg = cfg
         self.accept_at = accept_at
 
+    @property
+    def prompt_hash(self) -> str:
+        """Of the message without an instruction and a prompt: equal where the same is asked."""
+        return hashlib.sha256(self._worded("", "").encode()).hexdigest()[:16]
+
     def parse(self, reply: str, current_prompt: str | None = None) -> Critique | ParseError:
         """Read a reply. Never raises, whatever the text; the answer is trimmed, nothing else.
 
@@ -181,12 +187,11 @@ class Protocol:
         (`<|im_end|>` is shown as `‹|im_end|›`), so that they can neither be read as tokens
         of the model nor as slots of the template.
         """
+        return self._worded(visible(observation.instruction), visible(observation.prompt))
+
+    def _worded(self, instruction: str, prompt: str) -> str:
         template = _FULL if self.cfg.template == "full" else _BRIEF
-        return template.format(
-            threshold=f"{self.accept_at:g}",
-            instruction=visible(observation.instruction),
-            prompt=visible(observation.prompt),
-        )
+        return template.format(threshold=f"{self.accept_at:g}", instruction=instruction, prompt=prompt)
 
     def messages(self, observation: Observation) -> list[dict[str, Any]]:
         """One user message in the chat-template form: two image slots, then the text."""
@@ -220,6 +225,11 @@ def is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def has_tokens(text: str) -> bool:
+    """Whether a text holds a control token of a chat model or a tag of the protocol."""
+    return any(pattern.search(text) for pattern in (_SPECIAL_TOKEN, _PROTOCOL_TAG))
 
 
 def visible(text: str) -> str:

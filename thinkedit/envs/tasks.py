@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -39,6 +40,14 @@ class TaskSource(ABC):
             IndexError: the index is negative, or not below a finite split's size.
             DataError: the task's record or picture can't be read.
         """
+
+    def uid(self, split: str, index: int) -> str:
+        """The task's uid alone. Sources whose tasks take reading or drawing know it without.
+
+        Raises:
+            UnknownName, IndexError, DataError: as `task`.
+        """
+        return self.task(split, index).uid
 
     def start(self, split: str, index: int) -> Task | StoredState:
         """What an episode of the task starts from; sources of stored edits give the state.
@@ -94,11 +103,7 @@ class FileTasks(TaskSource):
         self._path = Path(config.path)
 
     def task(self, split: str, index: int) -> Task:
-        check_split(split)
-        records = self._splits[split]
-        if not 0 <= index < len(records):
-            raise IndexError(f"{self._path}: split {split!r} has {len(records)} tasks, asked for {index}")
-        record = records[index]
+        record = self._record(split, index)
         own = {"image", "instruction", "uid", "task_type", "split"}
         return Task(
             uid=record["uid"],
@@ -109,9 +114,19 @@ class FileTasks(TaskSource):
             reference={key: value for key, value in record.items() if key not in own},
         )
 
+    def uid(self, split: str, index: int) -> str:
+        return str(self._record(split, index)["uid"])
+
     def size(self, split: str) -> int | None:
         check_split(split)
         return len(self._splits[split])
+
+    def _record(self, split: str, index: int) -> dict[str, Any]:
+        check_split(split)
+        records = self._splits[split]
+        if not 0 <= index < len(records):
+            raise IndexError(f"{self._path}: split {split!r} has {len(records)} tasks, asked for {index}")
+        return records[index]
 
     def _picture(self, name: str) -> RGB:
         return read_rgb(self._path.parent / name)
@@ -136,7 +151,7 @@ class FileTasks(TaskSource):
                 raise DataError(f"{where}: split {split!r} is not one of {', '.join(SPLITS)}")
             if home.setdefault(digest, split) != split:
                 raise DataError(f"{where}: picture {record['image']} is in {home[digest]!r} and {split!r}")
-            uid = record.setdefault("uid", f"{digest[:16]}/{number}")
+            uid = record.setdefault("uid", _uid(digest, record["instruction"], seen))
             if uid in seen:
                 raise DataError(f"{where}: uid {uid!r} is used twice")
             seen.add(uid)
@@ -162,6 +177,12 @@ def split_of(digest: str, **shares: float) -> str:
             return split
         place -= share
     return "train"
+
+
+def _uid(digest: str, instruction: str, seen: Set[str]) -> str:
+    """A name that stays where the record's line moves: of picture and instruction, counted where repeated."""
+    name = f"{digest[:16]}/{hashlib.sha256(instruction.encode()).hexdigest()[:8]}"
+    return next(uid for n in count(1) if (uid := name if n == 1 else f"{name}-{n}") not in seen)
 
 
 def _record(line: str, where: str) -> dict[str, Any]:

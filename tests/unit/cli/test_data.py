@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trajectory_files import overall, write
+from chat_server import ChatServer, Fails, marks
+from trajectory_files import overall, trajectory, write
 from typer.testing import CliRunner
 
 from thinkedit import cli
@@ -62,3 +63,22 @@ def test_a_shard_is_read_as_people_count(tmp_path: Path) -> None:
     assert (tmp_path / "raw/trajectories-2-of-2.jsonl").read_bytes().count(b"\n") == 2
     for wrong in ("3/2", "0/2", "half"):
         assert runner.invoke(cli.app, [*command, "--shard", wrong]).exit_code == 2
+
+
+def test_the_build_waits_for_what_the_judge_failed_at_unless_told_otherwise(tmp_path: Path) -> None:
+    raw = [trajectory(None, None, uid=f"t{n}", source=f"{n}.png") for n in range(3)]
+    source, out = write(tmp_path / "t.jsonl", raw), tmp_path / "out"
+    with ChatServer() as server:
+        where = {"base_url": server.base_url, "api_key_env": "null", "tries": 1}
+        judge = ["judge=viescore", *(f"judge.options.{key}={value}" for key, value in where.items())]
+        command = ["build-data", str(source), "--out", str(out), "--score", "--concurrency", "1", *judge]
+        server.answers["sc"] = [Fails(500), marks(8, 6)]
+        waits = runner.invoke(cli.app, command)
+        assert waits.exit_code == 2
+        assert "failed at 1 trajectories (JudgeUnreachable 1)" in waits.stderr
+        assert not out.exists()
+        server.answers["sc"] = [Fails(500)]
+        built = runner.invoke(cli.app, [*command, "--without-failed"])
+    assert built.exit_code == 0, built.output
+    assert "1 left out, 2 were there" in built.stdout
+    assert out.exists()

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from statistics import pvariance
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
+from PIL import Image
 from trajectory_files import overall, picture, trajectory, write
 
 from thinkedit.configs.schema import DataConfig
 from thinkedit.data.build import build
+from thinkedit.data.examine import Exclusion
 from thinkedit.data.figures import Figures
 from thinkedit.data.formats.chat import read_chat_parquet, read_sharegpt
 from thinkedit.data.formats.records import read_records
 from thinkedit.data.formats.reference import read_reference
-from thinkedit.data.formats.trajectories import Trajectory
+from thinkedit.data.formats.trajectories import Trajectory, overalls, read_trajectories
 from thinkedit.data.formats.verl import read_verl
 from thinkedit.data.rules.fates import Fate, Fault
 from thinkedit.envs.protocol import Protocol
@@ -99,7 +105,7 @@ def test_for_rl_every_edit_up_to_the_best_is_a_state(tmp_path: Path) -> None:
 
 def test_the_most_varied_goes_to_rl(tmp_path: Path) -> None:
     # Variances over the truncated trajectories: (2, 4) 1; (2, 8) 9; (4, 5) 0.25; (3, 3.5) 0.0625.
-    # One is wanted from a pool of one: theta is the second highest, 1, and only (2, 8) is above it.
+    # One is wanted from a pool of one: theta is the highest, 9.
     trajectories = [
         overall(2, 4, uid="a", source="a.png"),
         overall(2, 8, uid="b", source="b.png"),
@@ -109,9 +115,31 @@ def test_the_most_varied_goes_to_rl(tmp_path: Path) -> None:
     source = write(tmp_path / "t.jsonl", trajectories)
     figures = built(tmp_path / "out", source, replace(ALL, rl_trajectories=1, rl_pool=1.0))
     assert figures.selection is not None
-    assert figures.selection.theta == 1.0
+    assert figures.selection.theta == 9.0
     assert {r.trajectory_id for r in read_records(tmp_path / "out/records/rl.jsonl")} == {"b"}
     assert {r.trajectory_id for r in read_records(tmp_path / "out/records/sft.jsonl")} == {"a", "c", "d"}
+
+
+def test_equal_variances_fill_the_rl_set(tmp_path: Path) -> None:
+    # All vary by ((5 - 6.5)^2 + (8 - 6.5)^2) / 2 = 2.25. RL takes a seventh of 100, drawn by the seed.
+    equal = [overall(5, 8, uid=f"t{n}", source=f"{n}.png") for n in range(100)]
+    source = write(tmp_path / "t.jsonl", equal)
+    for seed in (0, 1):
+        figures = built(tmp_path / f"out{seed}", source, DataConfig(balance_share=1.0), seed=seed)
+        assert figures.selection is not None
+        assert (figures.selection.theta, figures.selection.candidates) == (2.25, 21)  # 1.5 times 14
+        assert figures.fates == {Fate.RL: 14, Fate.SFT: 86}
+    assert _ids(tmp_path / "out0", "rl") != _ids(tmp_path / "out1", "rl")
+
+
+@pytest.mark.parametrize("rules", [{}, {"rl_min_variance": 0.0}])
+def test_what_does_not_vary_is_nothing_for_rl(tmp_path: Path, rules: dict[str, float]) -> None:
+    # A tie is truncated to one edit: variance 0.
+    equal = [overall(5, 5, uid=f"t{n}", source=f"{n}.png") for n in range(10)]
+    figures = built(tmp_path / "out", write(tmp_path / "t.jsonl", equal), DataConfig(**rules))  # type: ignore[arg-type]
+    assert figures.selection is not None
+    assert figures.selection.candidates == 0
+    assert Fate.RL not in figures.fates
 
 
 def test_every_fate_by_hand(tmp_path: Path) -> None:
@@ -246,15 +274,18 @@ def test_the_report_adds_up(out: Path) -> None:
     assert f"{fates['not_improved']:,}" in page
 
 
-def test_rl_varies_more_than_theta_and_sft_does_not(out: Path) -> None:
+def test_rl_varies_by_theta_and_sft_does_not_or_is_good(raw: Path, out: Path) -> None:
     theta = json.loads((out / "report.json").read_text())["selection"]["theta"]
-    variances: dict[str, dict[str, list[float]]] = {}
-    for record in read_records(out / "records/rl.jsonl"):
-        variances.setdefault(str(record.trajectory_id), {}).setdefault("o", []).append(record.score.overall)
     assert theta > 0
-    for scores in (v["o"] for v in variances.values()):
-        mean = sum(scores) / len(scores)
-        assert sum((score - mean) ** 2 for score in scores) / len(scores) > theta
+    scores = {}  # up to the best edit; the SFT set lacks samples that sanity left out
+    for located in read_trajectories(raw):
+        found = overalls(located.trajectory)
+        scores[located.trajectory.trajectory_id] = found[: found.index(max(found)) + 1]
+    varied = {uid for uid, found in scores.items() if round(pvariance(found), 9) >= theta}
+    assert _ids(out, "rl") <= varied
+    unstable = _ids(out, "sft") & varied
+    at_theta = {uid for uid in unstable if round(pvariance(scores[str(uid)]), 9) == theta}
+    assert all(min(scores[str(uid)]) >= 8 for uid in unstable - at_theta)
 
 
 def test_the_same_seed_gives_the_same_bytes_in_any_order(raw: Path, out: Path, tmp_path: Path) -> None:
@@ -273,6 +304,31 @@ def test_the_same_seed_gives_the_same_bytes_in_any_order(raw: Path, out: Path, t
 def test_another_seed_gives_another_draw(raw: Path, out: Path, tmp_path: Path) -> None:
     built(tmp_path / "out", raw, DataConfig(), seed=4)
     assert _ids(tmp_path / "out", "sft") != _ids(out, "sft")
+
+
+# --- benchmarks
+
+
+def test_near_copies_of_benchmark_pictures_are_left_out(tmp_path: Path) -> None:
+    trajectories = [overall(5, 6, uid=f"{n}", source=f"{n}.png", instruction=f"{n}") for n in range(3)]
+    source = write(tmp_path / "t.jsonl", trajectories)
+    blobs = [_blobs(seed) for seed in range(3)]
+    for n, image in enumerate(blobs):
+        image.save(tmp_path / f"{n}.png")
+    folder = tmp_path / "bench" / "deep" / "deeper"
+    folder.mkdir(parents=True)
+    (folder / "notes.txt").write_text("no picture")
+    blobs[1].resize((77, 51)).save(folder / "ONE.JPG", quality=70)  # another size, format and quality
+    figures = built(tmp_path / "out", source, replace(ALL, exclude_images=[str(tmp_path / "bench")]))
+    assert figures.fates == {Fate.BENCHMARK: 1, Fate.SFT: 2}
+    assert [row["trajectory_id"] for row in _lines(tmp_path / "out/dropped.jsonl")] == ["1"]
+
+
+@pytest.mark.parametrize("place", ["empty", "absent"])
+def test_a_benchmark_folder_without_pictures_is_an_error(tmp_path: Path, place: str) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=rf"data\.exclude_images: .*{place} holds no image file"):
+        Exclusion([str(tmp_path / place)], 4)
 
 
 # --- refusals
@@ -299,6 +355,24 @@ def test_a_picture_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "edit0.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"t\.jsonl:1: steps\[0\].image: .*not a readable picture"):
         built(tmp_path / "out", source)
+
+
+@pytest.mark.parametrize("field", ["source_image", "steps[1].image"])
+def test_a_picture_that_changed_since_it_was_collected_is_refused(tmp_path: Path, field: str) -> None:
+    source = write(tmp_path / "t.jsonl", [overall(5, 6, uid="a")])
+    line = json.loads(source.read_text())
+    line["source_sha256"] = hashlib.sha256((tmp_path / "source.png").read_bytes()).hexdigest()
+    for step in line["steps"]:
+        step["image_sha256"] = hashlib.sha256((tmp_path / step["image"]).read_bytes()).hexdigest()
+    source.write_text(json.dumps(line))
+    built(tmp_path / "out", source)  # as it was collected
+    if field == "source_image":
+        line["source_sha256"] = "0" * 64
+    else:
+        line["steps"][1]["image_sha256"] = "0" * 64
+    source.write_text(json.dumps(line))
+    with pytest.raises(DataError, match=rf"t\.jsonl:1: {re.escape(field)}: .* is not the picture that was"):
+        built(tmp_path / "again", source)
 
 
 def test_a_failed_build_leaves_no_folder_and_the_next_one_works(tmp_path: Path) -> None:
@@ -370,3 +444,9 @@ def _absolute(line: bytes, folder: Path) -> bytes:
     for step in value["steps"]:
         step["image"] = str(folder / step["image"])
     return msgspec.json.encode(value) + b"\n"
+
+
+def _blobs(seed: int) -> Image.Image:
+    """Smooth blobs, as photographs have them."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((120, 90), Image.Resampling.BICUBIC)

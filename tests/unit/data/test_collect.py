@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,20 +13,23 @@ from typing import Any
 
 import pytest
 from chat_server import Call, ChatServer, Fails, Says
+from PIL import Image
 
 from thinkedit import plugins
-from thinkedit.actors.inference import open_thinking_editor
+from thinkedit.actors.inference import expert, open_thinking_editor
+from thinkedit.actors.inference.questions import PROMPT_HASH
 from thinkedit.configs.load import load_config
 from thinkedit.data.build import build
 from thinkedit.data.collect import Collected, Plan, collect
 from thinkedit.data.formats.trajectories import Trajectory, read_trajectories
+from thinkedit.data.journal import JournalInUse, SharedCount
 from thinkedit.data.scoring import Scored, score_trajectories
 from thinkedit.data.streak import ServiceDown
 from thinkedit.envs.build import Parts
 from thinkedit.envs.images import read_rgb
 from thinkedit.envs.protocol import Protocol
 from thinkedit.envs.services import Services
-from thinkedit.errors import ConfigError
+from thinkedit.errors import ConfigError, DataError
 
 SCRIPTED = ("inference.thinker=naive_expert",)
 
@@ -115,11 +119,98 @@ def test_more_tasks_and_shards_add_only_what_is_missing(collected: Path, tmp_pat
     assert len(found(whole)) == 30
 
 
+def pairs(path: Path, *names: str) -> tuple[str, ...]:
+    """A file of the world's pictures with their instructions; the overrides that collect from it."""
+    world = plugins.build("tasks", "world", {})
+    lines = []
+    for name in names:
+        task = world.task("train", int(name))
+        Image.fromarray(task.source).save(path.parent / f"{name}.png")
+        lines.append({"image": f"{name}.png", "instruction": task.instruction, "split": "train"})
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return (*SCRIPTED, "tasks=file", f"tasks.options.path={path}")
+
+
+def test_lines_put_before_the_others_neither_repeat_nor_lose_a_task(tmp_path: Path) -> None:
+    path, out = tmp_path / "pairs.jsonl", tmp_path / "raw"
+    assert run(out, Plan(edits=2), *pairs(path, "1", "2")) == Collected(done=2)
+    assert run(out, Plan(edits=2), *pairs(path, "7", "8", "1", "2")) == Collected(before=2, done=2)
+    sources = [located.source_sha256 for located in found(out)]
+    assert len(sources) == len(set(sources)) == 4
+    assert run(out, Plan(edits=2), *pairs(path, "2", "7")) == Collected(before=2)
+
+
+def test_a_broken_picture_is_a_failed_task_and_the_others_are_played(tmp_path: Path) -> None:
+    path, out = tmp_path / "pairs.jsonl", tmp_path / "raw"
+    overrides = pairs(path, "1", "2", "3", "4")
+    for name in "123":
+        (tmp_path / f"{name}.png").write_bytes(b"no picture" + name.encode())
+    plan = Plan(edits=2, concurrency=1, failures=2)  # three in a row, but of no service
+    assert run(out, plan, *overrides) == Collected(done=1, failed=3)
+    told = json.loads((out / "failures-1-of-1.log").read_text().splitlines()[0])
+    assert (told["index"], "1.png" in told["failure"]) == (0, True)
+
+
+@pytest.mark.parametrize("torn", ['{"trajectory_id": "half a li', None])
+def test_a_torn_last_line_of_another_shard_is_that_shards_affair(tmp_path: Path, torn: str | None) -> None:
+    out, first, second = tmp_path / "raw", *(Plan(count=4, edits=2, shard=s, shards=2) for s in (0, 1))
+    run(out, first)
+    file = out / "trajectories-1-of-2.jsonl"
+    whole = file.read_bytes()
+    left = whole + torn.encode() if torn else whole[:-1]  # only the end of the line is missing
+    file.write_bytes(left)
+    assert run(out, second) == Collected(done=2)
+    assert file.read_bytes() == left
+    assert run(out, first) == (Collected(before=2) if torn else Collected(before=1, done=1))
+    file.write_bytes(b'{"trajectory_id": "damaged"}\n' + whole)
+    with pytest.raises(DataError, match=r"trajectories-1-of-2\.jsonl:1: task_type"):
+        run(out, second)
+
+
+def test_runs_under_way_share_the_tasks_out_alike(tmp_path: Path) -> None:
+    out = tmp_path / "raw"
+    run(out, Plan(count=2, edits=2, shard=0, shards=2))
+    with SharedCount(out / ".shards", 1), pytest.raises(JournalInUse, match=r"in 1 parts.*would in 2"):
+        run(out, Plan(count=2, edits=2, shard=1, shards=2))
+    assert run(out, Plan(count=2, edits=2)) == Collected(before=1, done=1)
+
+
+def test_pictures_are_on_the_disk_before_the_line_that_names_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    lines: dict[int, set[Path]] = {}
+
+    def fsync(file: int) -> None:
+        path = Path(os.readlink(f"/proc/self/fd/{file}"))
+        synced.append(path.with_name(path.name.removeprefix(".tmp-")[33:]) if ".tmp-" in path.name else path)
+        if path.suffix == ".jsonl":
+            lines[path.read_bytes().count(b"\n")] = set(synced)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    out = tmp_path / "raw"
+    run(out, Plan(count=3, edits=2))
+    for number, trajectory in enumerate(found(out), start=1):
+        for image in (trajectory.source_image, *(step.image for step in trajectory.steps)):
+            assert {out / image, (out / image).parent} <= lines[number]
+
+
+def test_ids_of_two_experts_over_the_same_tasks_differ(tmp_path: Path) -> None:
+    run(tmp_path / "a", Plan(count=3, edits=2))
+    run(tmp_path / "b", Plan(count=3, edits=2), "inference.thinker=aware_expert")
+    run(tmp_path / "again", Plan(count=3, edits=2))
+    a, b, again = ({t.trajectory_id for t in found(tmp_path / name)} for name in ("a", "b", "again"))
+    assert a == again
+    assert not a & b
+
+
 def test_a_collection_is_not_mixed_with_another(collected: Path) -> None:
     with pytest.raises(ConfigError, match="another editor"):
         run(collected, Plan(count=40, edits=3), *SCRIPTED, "editor.options.harm=0.9")
     with pytest.raises(ConfigError, match="another edits"):
         run(collected, Plan(count=40, edits=4))
+    with pytest.raises(ConfigError, match="another expert"):  # it would be asked in other words
+        run(collected, Plan(count=40, edits=3), *SCRIPTED, "protocol.template=full")
 
 
 def test_an_endless_source_needs_a_count(tmp_path: Path) -> None:
@@ -163,7 +254,29 @@ def test_a_models_words_are_kept_as_they_came(server: ChatServer, tmp_path: Path
     assert (second.expert.stop, second.expert.next_prompt) == (True, None)
     assert json.loads(str(second.expert.raw))["satisfied"] is True
     assert trajectory.expert is not None
-    assert trajectory.expert.model == "gpt-4.1-2025-04-14"
+    assert trajectory.expert.model == "gpt-4.1-2025-04-14"  # as it was asked for,
+    assert first.expert.model == "grader-2026"  # and as the server says who replied
+    assert trajectory.expert.settings["prompt_hash"] == PROMPT_HASH
+
+
+def test_replies_that_could_not_be_read_are_kept_as_they_came(server: ChatServer, tmp_path: Path) -> None:
+    nonsense = "I would rather talk. " * 20
+    server.answers["sc"] = [Says(nonsense), Says("{}"), said(True)]
+    run(tmp_path / "raw", Plan(count=1, edits=2), *to(server), mode="expert")
+    (trajectory,) = found(tmp_path / "raw")
+    (step,) = trajectory.steps
+    assert step.expert is not None
+    assert step.expert.unread == (nonsense, "{}")
+
+
+def test_an_expert_that_is_asked_otherwise_is_another(
+    server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.answers["sc"] = [said(True)]
+    run(tmp_path / "raw", Plan(count=1, edits=2), *to(server), mode="expert")
+    monkeypatch.setattr(expert, "PROMPT_HASH", "of other words")
+    with pytest.raises(ConfigError, match="another expert"):
+        run(tmp_path / "raw", Plan(count=2, edits=2), *to(server), mode="expert")
 
 
 def test_failed_tasks_are_told_and_tried_again(server: ChatServer, tmp_path: Path) -> None:
@@ -214,7 +327,7 @@ def test_the_judge_grades_what_has_no_score(collected: Path, tmp_path: Path) -> 
     scored = tmp_path / "scored.jsonl"
     told = score(collected, scored)
     raw, graded = found(collected), [t.trajectory for t in read_trajectories(scored)]
-    assert told == Scored(before=0, done=30, graded=sum(len(t.steps) for t in raw), failed=0)
+    assert told == Scored(before=0, done=30, graded=sum(len(t.steps) for t in raw))
     assert [t.trajectory_id for t in graded] == [t.trajectory_id for t in raw]
     judge = Parts.from_config(load_config("demo")).judge
     for trajectory in graded[:5]:
@@ -240,21 +353,13 @@ def test_scoring_goes_on_where_it_was(collected: Path, tmp_path: Path) -> None:
     assert score(collected, half) == Scored(before=30)
 
 
-def test_scores_of_other_trajectories_are_refused(collected: Path, tmp_path: Path) -> None:
-    scored = tmp_path / "scored.jsonl"
-    lines = next(collected.glob("*.jsonl")).read_bytes().splitlines(keepends=True)
-    scored.write_bytes(lines[1])
-    with pytest.raises(ConfigError, match="another trajectory"):
-        score(collected, scored)
-
-
 def test_a_refusal_ends_a_trajectory_and_not_the_work(
     server: ChatServer, collected: Path, tmp_path: Path
 ) -> None:
     server.answers["sc"] = [Says(None, refusal="no")]
     scored = tmp_path / "scored.jsonl"
     told = score(collected, scored, *judged_by(server), concurrency=1, failures=2)
-    assert (told.done, told.graded, told.failed) == (30, 0, 30)
+    assert (told.done, told.graded, told.refused) == (30, 0, 30)
     assert server.asked("sc") == 30  # nothing is asked after the first edit without a verdict
     figures = build(scored, tmp_path / "out", load_config("demo").data, Protocol())
     assert figures.fates == {"ungraded": 30}

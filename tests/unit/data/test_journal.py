@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from thinkedit.data import journal
-from thinkedit.data.journal import Journal, JournalInUse
+from thinkedit.data.journal import Journal, JournalInUse, SharedCount
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 2**16])
@@ -38,3 +38,14 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
         pass
     with Journal(path) as again:
         again.append(b"x")
+
+
+def test_those_who_share_a_number_work_side_by_side_and_others_wait(tmp_path: Path) -> None:
+    path = tmp_path / ".shards"
+    with SharedCount(path, 12), SharedCount(path, 12):
+        with pytest.raises(JournalInUse, match="in 12 parts, this one would in 3"), SharedCount(path, 3):
+            pass
+        with SharedCount(path, 12):
+            pass
+    with SharedCount(path, 3), SharedCount(path, 3):  # nobody holds it any more
+        pass

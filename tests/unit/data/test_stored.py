@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -84,6 +85,64 @@ def test_splits_share_no_source(published: Path) -> None:
     assert not sources["val"] & sources["test"]
 
 
+def copies(published: Path, folder: Path, *numbers: int) -> Path:
+    """Lines of the file, each with a copy of its source under another name."""
+    folder.mkdir()
+    lines = []
+    for number in numbers:
+        line = json.loads(published.read_text().splitlines()[number])
+        shutil.copy(published.parent / line["origin_image_path"], folder / f"copy-{number}.png")
+        edited = str(published.parent / line["edited_image_path"])
+        lines.append(line | {"origin_image_path": f"copy-{number}.png", "edited_image_path": edited})
+    path = folder / "copies.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)))
+    return path
+
+
+def test_one_picture_under_two_names_is_in_one_split(published: Path, tmp_path: Path) -> None:
+    path = copies(published, tmp_path / "copies", *(2 * n for n in range(COUNT // 2)))
+    twice = tmp_path / "twice.jsonl"
+    for line in (published, path):
+        for row in map(json.loads, line.read_text().splitlines()):
+            moved = {key: str(line.parent / row[key]) for key in ("origin_image_path", "edited_image_path")}
+            with open(twice, "a") as file:
+                file.write(json.dumps(row | moved) + "\n")
+    tasks = stored(twice, val_share=0.3, test_share=0.3)
+    homes: dict[bytes, set[str]] = {}
+    for split in ("train", "val", "test"):
+        for index in range(tasks.size(split)):
+            homes.setdefault(tasks.task(split, index).source.tobytes(), set()).add(split)
+    assert len(homes) == COUNT // 2
+    assert all(len(splits) == 1 for splits in homes.values())
+
+
+def test_validation_may_have_a_file_of_its_own(published: Path, tmp_path: Path) -> None:
+    val = copies(published, tmp_path / "val", 0, 2)
+    options = {"val_path": str(val), "val_share": 0.0}
+    moved = copies(published, tmp_path / "moved", *range(4, 10))
+    tasks = stored(moved, **options, test_share=0.0)
+    assert (tasks.size("train"), tasks.size("val"), tasks.size("test")) == (6, 2, 0)
+    assert tasks.uid("val", 1) == tasks.task("val", 1).uid == "copies/2"
+    first = np.asarray(Image.open(published.parent / "src/0.png"))
+    assert np.array_equal(tasks.start("val", 0).task.source, first)
+    with pytest.raises(ConfigError, match="set val_share=0"):
+        stored(moved, val_path=str(val))
+
+
+def test_a_validation_picture_that_is_trained_on_is_refused(published: Path, tmp_path: Path) -> None:
+    val = copies(published, tmp_path / "val", 7)  # of source 3, which the lines 7 and 8 show
+    tasks = stored(published, val_path=str(val), val_share=0.0)
+    with pytest.raises(DataError, match=r"copies\.jsonl:1: source image: .*rl_train\.jsonl:7 has the same"):
+        tasks.size("val")
+
+
+def test_a_source_that_is_not_there_is_told_with_its_line(published: Path, tmp_path: Path) -> None:
+    path = copies(published, tmp_path / "copies", 0, 2)
+    (path.parent / "copy-2.png").unlink()
+    with pytest.raises(DataError, match=r"copies\.jsonl:2: source image: .*copy-2\.png"):
+        stored(path).size("train")
+
+
 def test_an_episode_starts_from_the_state_and_the_runs_judge_grades_it(published: Path) -> None:
     config = load_config("demo", ["tasks=stored", f"tasks.options.path={published}", "episode.start=stored"])
     parts = Parts.from_config(replace(config, episode=replace(config.episode, max_turns=1)))
@@ -126,7 +185,7 @@ def test_a_fault_anywhere_in_the_file_is_told_before_the_first_episode(
     path = tmp_path / "rl_train.jsonl"
     path.write_text("\n".join(lines))
     with pytest.raises(DataError, match=r"rl_train\.jsonl:41: rewritten_prompt: .* missing"):
-        stored(path).size("train")
+        stored(path, image_dir=str(published.parent)).size("train")
 
 
 def test_an_edit_of_another_size_is_scaled_only_on_request(published: Path, tmp_path: Path) -> None:

@@ -157,6 +157,20 @@ def test_records_without_a_split_get_one_by_their_picture(folder: Folder) -> Non
     assert all(len(splits) == 1 for splits in homes.values())
 
 
+def test_a_task_keeps_its_uid_where_its_line_moves(folder: Folder) -> None:
+    a, b = ({"image": "3.png", "instruction": text, "split": "train"} for text in ("a", "b"))
+    new = {"image": "4.png", "instruction": "a", "split": "train"}
+    uids = []
+    for records in ([a, b, a], [new, b, a, new, a]):
+        tasks = folder(records)
+        uids.append([tasks.uid("train", index) for index in range(len(records))])
+        assert uids[-1] == [tasks.task("train", index).uid for index in range(len(records))]
+    (first, second, again), (_, moved, *later) = uids
+    assert (moved, later[0], later[2]) == (second, first, again)
+    assert len({*uids[0], *uids[1]}) == 5  # a pair that is there twice is two tasks
+    assert WorldTasks().uid("val", 3) == WorldTasks().task("val", 3).uid
+
+
 @pytest.mark.parametrize(
     ("record", "says"),
     [

@@ -53,8 +53,8 @@ class Chat:
         *,
         seed: int,
         form: type[BaseModel] | None = None,
-    ) -> str:
-        """One reply to one user message.
+    ) -> Reply:
+        """One reply to one user message, with the model that the server says it is from.
 
         Args:
             content: texts and pictures, in order.
@@ -80,7 +80,7 @@ class Chat:
             schema = {"name": form.__name__, "strict": True, "schema": form.model_json_schema()}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
         answer = await self._client.ask(body, str, f"thinker {config.model!r}")
-        return answer.text
+        return Reply(answer.text, model=answer.model or None)
 
     async def close(self) -> None:
         await self._client.close()
@@ -106,4 +106,4 @@ class ServerPolicy:
             *self._protocol.images(observation),
             self._protocol.render_text(observation),
         ]
-        return Reply(await self._chat.ask(content, seed=context.seed * 1_000_003 + observation.turn))
+        return await self._chat.ask(content, seed=context.seed * 1_000_003 + observation.turn)

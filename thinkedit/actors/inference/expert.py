@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from thinkedit.actors.inference.chat import Chat, ServerPolicy
-from thinkedit.actors.inference.questions import Refinement, Rewriting, refine, rewrite
+from thinkedit.actors.inference.questions import PROMPT_HASH, Refinement, Rewriting, refine, rewrite
 from thinkedit.actors.inference.records import Mode, Stop, Thought
 from thinkedit.actors.inference.thinkers import PolicyThinker, Thinker, until_read
+from thinkedit.actors.play import Reply
 from thinkedit.envs.protocol import Protocol
 from thinkedit.types import RGB, Observation
 
@@ -22,12 +23,12 @@ class ExpertThinker(Thinker):
         self._chat, self._protocol, self._tries = chat, protocol, tries
 
     def about(self) -> Mapping[str, Any]:
-        return {**self._chat.about(), "tries": self._tries}
+        return {**self._chat.about(), "prompt_hash": PROMPT_HASH, "tries": self._tries}
 
     async def critique(self, observation: Observation, *, seed: int) -> Thought:
         content: list[str | RGB] = [refine(observation), observation.source, observation.edited]
 
-        async def ask(seed: int) -> str:
+        async def ask(seed: int) -> Reply:
             return await self._chat.ask(content, seed=seed * 1_000_003 + observation.turn, form=Refinement)
 
         def read(text: str) -> Thought:
@@ -50,7 +51,7 @@ class ExpertThinker(Thinker):
     async def rewrite(self, source: RGB, instruction: str, *, seed: int) -> Thought:
         content: list[str | RGB] = [rewrite(instruction), source]
 
-        async def ask(seed: int) -> str:
+        async def ask(seed: int) -> Reply:
             return await self._chat.ask(content, seed=seed, form=Rewriting)
 
         def read(text: str) -> Thought:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from typing import Self
 
@@ -75,6 +77,12 @@ class Rewriting(_Form):
 
     reason: str
     prompt: str
+
+
+PROMPT_HASH = hashlib.sha256(
+    json.dumps([_REFINE, _REWRITE, Refinement.model_json_schema(), Rewriting.model_json_schema()]).encode()
+).hexdigest()[:16]
+"""Of all that is asked, with the form of the answers: an expert that is asked otherwise answers otherwise."""
 
 
 def refine(observation: Observation) -> str:

@@ -123,7 +123,8 @@ class Thought:
     reason: why. prompt: what the editor should be told next; None where it keeps the edit it saw.
     predicted: its scores of that edit; None where it gives none.
     end: ACCEPTED or REPEATED where it keeps the edit.
-    reply: the completion as it came. faults: what was wrong with the replies before it.
+    reply: the completion as it came. model: as its server names the one that gave it.
+    faults: what was wrong with the replies before it. unread: those replies, as they came.
     """
 
     reason: str
@@ -131,7 +132,9 @@ class Thought:
     predicted: Scores | None
     end: Stop | None
     reply: str
+    model: str | None = None
     faults: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
     seconds: float = 0.0
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from thinkedit.actors.inference.records import Mode, Stop, ThinkerError, ThinkerUnreadable, Thought
-from thinkedit.actors.play import Context, Policy
+from thinkedit.actors.play import Context, Policy, Reply
 from thinkedit.envs.protocol import Protocol
 from thinkedit.errors import ConfigError, ThinkEditError
 from thinkedit.types import RGB, End, Observation, ParseError, Task
@@ -74,14 +74,15 @@ class PolicyThinker(Thinker):
         self._policy, self._protocol, self._about, self._tries = policy, protocol, about, tries
 
     def about(self) -> Mapping[str, Any]:
-        return {**self._about, "accept_at": self._protocol.accept_at, "tries": self._tries}
+        protocol = self._protocol
+        asked = {"accept_at": protocol.accept_at, "prompt_hash": protocol.prompt_hash}
+        return {**self._about, **asked, "tries": self._tries}
 
     async def critique(self, observation: Observation, *, seed: int) -> Thought:
         task = Task(uid="own", source=observation.source, instruction=observation.instruction)
 
-        async def ask(seed: int) -> str:
-            context = Context(task=task, verdict=None, seed=seed)
-            return (await self._policy.reply(observation, context)).text
+        async def ask(seed: int) -> Reply:
+            return await self._policy.reply(observation, Context(task=task, verdict=None, seed=seed))
 
         def read(text: str) -> Thought:
             critique = self._protocol.parse(text, observation.prompt)
@@ -106,7 +107,7 @@ class PolicyThinker(Thinker):
 
 
 async def until_read(
-    ask: Callable[[int], Awaitable[str]], read: Callable[[str], Thought], *, seed: int, tries: int
+    ask: Callable[[int], Awaitable[Reply]], read: Callable[[str], Thought], *, seed: int, tries: int
 ) -> Thought:
     """Ask until a reply can be read, each time with another seed.
 
@@ -120,19 +121,27 @@ async def until_read(
     """
     began = time.perf_counter()
     faults: list[str] = []
+    unread: list[str] = []
     for attempt in range(tries):
         try:
-            text = await ask(seed + attempt * _SEEDS_APART)
+            reply = await ask(seed + attempt * _SEEDS_APART)
         except ThinkEditError as error:
             raise ThinkerError(f"the thinker gave no reply: {error}") from error
         except Exception as error:  # an engine or a policy of others may raise anything
             raise ThinkerError(f"the thinker raised {type(error).__name__}: {error}") from error
         try:
-            thought = read(text)
+            thought = read(reply.text)
         except ValueError as error:
-            faults.append(f"{error}: {_short(text)}")
+            faults.append(f"{error}: {_short(reply.text)}")
+            unread.append(reply.text)
             continue
-        return replace(thought, faults=tuple(faults), seconds=time.perf_counter() - began)
+        return replace(
+            thought,
+            model=reply.model,
+            faults=tuple(faults),
+            unread=tuple(unread),
+            seconds=time.perf_counter() - began,
+        )
     raise ThinkerUnreadable(f"no reply of {tries} could be read: {'; '.join(faults)}")
 
 

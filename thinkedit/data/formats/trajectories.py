@@ -11,7 +11,7 @@ paths are absolute or relative to the file. Other keys are optional, unknown one
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +22,9 @@ from thinkedit.data.formats.lines import Line, Mark, Text, decode, read_lines
 from thinkedit.data.formats.records import Editor
 from thinkedit.errors import DataError
 from thinkedit.types import Scores
+
+NamedJudge = tuple[str | None, str | None]
+"""judge_id and prompt_hash of a score; None where nobody wrote down who gave it."""
 
 
 class Score(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -45,22 +48,32 @@ class Score(Struct, frozen=True, kw_only=True, omit_defaults=True):
     def lowest(self) -> float:
         return min(self.semantic, self.quality)
 
+    @property
+    def judge(self) -> NamedJudge:
+        return self.judge_id, self.prompt_hash
+
 
 class Remark(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What an expert said of an edit. It gives no score.
 
-    next_prompt: null when it is satisfied. raw: its reply as it came.
+    next_prompt: null when it is satisfied. raw: its reply as it came. unread: replies before it, as they
+    came, that could not be read. model: as its server names the one that replied, a snapshot for example.
     """
 
     reason: str
     next_prompt: str | None
     stop: bool
     raw: str | None = None
+    unread: tuple[str, ...] = ()
+    model: str | None = None
     latency_s: float | None = None
 
 
 class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One edit. score: null when nobody could grade it; expert: null when none looked at it."""
+    """One edit. score: null when nobody could grade it; expert: null when none looked at it.
+
+    refused: what the judge said that would not grade it.
+    """
 
     prompt: Text
     image: Text
@@ -68,10 +81,11 @@ class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
     expert: Remark | None
     image_sha256: str | None = None
     latency_s: float | None = None
+    refused: str | None = None
 
 
 class ExpertNote(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Which expert looked. model: as its server names it. settings: sampling, prompt version."""
+    """Which expert looked. model: as it was asked for. settings: sampling, hash of what it is asked."""
 
     name: str
     model: str | None = None
@@ -81,7 +95,7 @@ class ExpertNote(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Trajectory(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The edits of one source image, in the order in which they were made.
 
-    split, index: of the task that it was collected for. *_sha256: of the files' bytes.
+    task_uid, split, index: of the task that it was collected for. *_sha256: of the files' bytes.
     """
 
     trajectory_id: Text
@@ -89,6 +103,7 @@ class Trajectory(Struct, frozen=True, kw_only=True, omit_defaults=True):
     instruction: Text
     source_image: Text
     steps: Annotated[tuple[Step, ...], Meta(min_length=1)]
+    task_uid: str | None = None
     split: str | None = None
     index: int | None = None
     source_dataset: str | None = None
@@ -97,10 +112,15 @@ class Trajectory(Struct, frozen=True, kw_only=True, omit_defaults=True):
     expert: ExpertNote | None = None
 
     def __post_init__(self) -> None:
-        judges = {(step.score.judge_id, step.score.prompt_hash) for step in self.steps if step.score}
+        judges = {step.score.judge for step in self.steps if step.score}
         if len(judges) > 1:
             named = " and ".join(sorted(f"{name} ({prompt})" for name, prompt in judges))
             raise ValueError(f"steps: scores of different judges can't be compared: {named}")
+
+    @property
+    def judge(self) -> NamedJudge | None:
+        """Whose its scores are; None without any."""
+        return next((step.score.judge for step in self.steps if step.score), None)
 
 
 class Located(Struct, frozen=True):
@@ -147,6 +167,11 @@ def read_trajectories(path: Path) -> Iterator[Located]:
     Raises:
         DataError: names file, line and field of what is not as described above.
     """
-    for file in files_of(path):
+    yield from read_files(files_of(path))
+
+
+def read_files(files: Iterable[Path]) -> Iterator[Located]:
+    """As `read_trajectories`, of files that are listed already."""
+    for file in files:
         for line in read_lines(file):
             yield Located(line, parse(line))

@@ -67,7 +67,8 @@ def read_verl(path: Path) -> Iterator[Record]:
         DataError: names file, row and field; `extra_info.record` is missing where another tool wrote it.
     """
     for where, row in read_rows(path, ("prompt", "images", "reward_model", "extra_info")):
-        held = (row["extra_info"] or {}).get("record")
+        extra = row["extra_info"]
+        held = extra.get("record") if isinstance(extra, dict) else None
         if not isinstance(held, str):
             raise DataError(
                 f"{where}: extra_info.record: this required field is missing; only verl files that "

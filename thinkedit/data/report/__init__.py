@@ -34,6 +34,7 @@ FAULTS = {
     Fault.NO_EXPERT: "no expert looked",
     Fault.NOT_FINISHED: "last edit, and the expert wanted more",
     Fault.NO_REASON: "empty reasoning",
+    Fault.CONTROL_TOKEN: "control tokens in reasoning or answer",
     Fault.SATISFIED_WITH_POOR: "expert accepts a failure",
     Fault.UNSATISFIED_WITH_PERFECT: "expert wants more of a perfect edit",
     Fault.STOP_IGNORED: "expert accepted, yet another edit came",
@@ -118,7 +119,7 @@ def _histograms(report: Mapping[str, Any]) -> list[Bars]:
             shown.append(Bars(title, note, f"{histogram['mean']:.2f}", svg))
     edges = report["variance"]["edges"]
     variance = bars(report["variance"]["counts"], [f"{edge:g}+" for edge in edges])
-    theta = f"above {report['selection']['theta']:.3g} for RL"
+    theta = f"at least {report['selection']['theta']:.3g} for RL"
     shown.append(Bars("Variance of O", f"within kept trajectories; {theta}", "", variance))
     steps = report["steps"]
     if steps:

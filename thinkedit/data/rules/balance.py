@@ -38,10 +38,11 @@ def filled(rows: Iterable[Summary], allowed: Mapping[Cell, int]) -> Iterator[tup
 
     Args:
         rows: grouped by cell; within one, those to keep first.
+        allowed: how many of each cell; of one that it lacks, none.
     """
     for cell, same in groupby(rows, key=attrgetter("cell")):
         for place, row in enumerate(same):
-            yield row, place < allowed[cell]
+            yield row, place < allowed.get(cell, 0)
 
 
 def _height(counts: Mapping[Cell, int], target: int) -> int:

@@ -28,9 +28,10 @@ class Fault(StrEnum):
     NO_EXPERT = "no_expert"  # no expert looked at this edit
     NOT_FINISHED = "not_finished"  # the last edit kept, and the expert wanted more: no stop sample
     NO_REASON = "no_reason"  # the reasoning is empty
+    CONTROL_TOKEN = "control_token"  # reasoning or answer hold a token of the chat model or a protocol tag
     REPEATS = "repeats"  # a refinement that repeats the prompt
     OTHER_PROMPT = "other_prompt"  # the next edit was made from another prompt than the expert's
     STOP_IGNORED = "stop_ignored"  # the expert was satisfied and yet another edit was made
     SATISFIED_WITH_POOR = "satisfied_with_poor"  # the expert accepts what the scorer calls a failure
     UNSATISFIED_WITH_PERFECT = "unsatisfied_with_perfect"  # and the reverse
-    UNSAYABLE = "unsayable"  # no well-formed reply says it (too long, special tokens, ...)
+    UNSAYABLE = "unsayable"  # no well-formed reply says it (too long, a template's slot, ...)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from thinkedit.data.rules.fates import Fault
 from thinkedit.data.rules.unroll import Sample
-from thinkedit.envs.protocol import Protocol
+from thinkedit.envs.protocol import Protocol, has_tokens
 from thinkedit.types import Critique, Scores
 
 
@@ -23,6 +23,10 @@ def reply(sample: Sample, protocol: Protocol, *, poor_at: float, perfect_at: flo
         return Fault.NOT_FINISHED
     if not expert.reason.strip():
         return Fault.NO_REASON
+    # Learned, it would be spoken: the tokenizer takes it for an image slot or the end of a turn. A stop's
+    # answer may repeat one that the user wrote, which the protocol allows and a trainer can't tell apart.
+    if has_tokens(expert.reason) or has_tokens(sample.answer):
+        return Fault.CONTROL_TOKEN
     if expert.stop and score.lowest <= poor_at:
         return Fault.SATISFIED_WITH_POOR
     if not expert.stop and score.lowest >= perfect_at:

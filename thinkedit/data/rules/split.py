@@ -6,14 +6,16 @@ stable ones, or from those that are good throughout. No trajectory and no source
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
-from itertools import groupby, islice
+from itertools import groupby, islice, takewhile
 from operator import attrgetter
 
 from thinkedit.data.rules.fates import Fate
 from thinkedit.data.rules.summaries import Summary
 
 BY_VARIANCE = "variance DESC, place"
+"""The most varied first, equals in the seed's order."""
 
 BY_SOURCE = "source, fate IS NULL, n"
 """By source image; within one the RL rows first."""
@@ -25,18 +27,29 @@ SFT_ORDER = "task_type, level, (lowest >= :good_at) DESC, variance, place"
 """By cell; within one the good ones first, then the most stable."""
 
 
-def threshold(rows: Iterable[Summary], candidates: int) -> float:
-    """theta: the variance above which about `candidates` trajectories lie; 0 when there are fewer.
+def threshold(rows: Iterable[Summary], pool: int) -> float:
+    """theta: the least variance among the `pool` most varied trajectories, so that as many reach it.
+
+    Trajectories without variance never count: where fewer have any, theta is the least that they have.
 
     Args:
         rows: in `BY_VARIANCE`.
 
     Returns:
-        The variance of the first row that is no candidate. Only a greater one makes a candidate, so
-        equal variances at the edge are all left out, and trajectories without variance always are.
+        0 where none varies; for a pool of none the greatest variance, above which there is nothing.
     """
-    edge = next(islice(rows, candidates, None), None)
-    return edge.variance if edge is not None else 0.0
+    last = deque(islice(_varied(rows), max(pool, 1)), maxlen=1)
+    return last[0].variance if last else 0.0
+
+
+def candidates(rows: Iterable[Summary], theta: float, pool: int | None) -> Iterator[Summary]:
+    """The rows that vary by theta or more, and at all; of those at theta the first ones fill the pool.
+
+    Args:
+        rows: in `BY_VARIANCE`.
+        pool: so many at most; None: all.
+    """
+    return islice(takewhile(lambda row: row.variance >= theta, _varied(rows)), pool)
 
 
 def sharing_a_source(rows: Iterable[Summary]) -> Iterator[Summary]:
@@ -59,3 +72,7 @@ def sft_refusal(row: Summary, *, theta: float, good_at: float) -> Fate | None:
     if not row.sft_steps:
         return Fate.NO_SFT_STEP
     return Fate.UNSTABLE if row.variance > theta and row.lowest < good_at else None
+
+
+def _varied(rows: Iterable[Summary]) -> Iterator[Summary]:
+    return takewhile(lambda row: row.variance > 0, rows)

@@ -75,8 +75,11 @@ def variance(scores: Sequence[float]) -> float:
 
 
 def pair_key(source: str, instruction: str) -> str:
-    """Equal for equal sources and instructions; case and white space of the latter don't count."""
-    return _hash(f"{source}/{' '.join(instruction.split()).casefold()}")
+    """Equal for equal sources and instructions; white space of the latter doesn't count.
+
+    Case does: a sign that says STOP is another edit than one that says stop.
+    """
+    return _hash(f"{source}/{' '.join(instruction.split())}")
 
 
 def _hash(text: str) -> str:

@@ -79,13 +79,17 @@ class WorldTasks(TaskSource):
         kind = cast(ReferenceKind, "explicit" if operation == "add" else _pick(self._references, rng))
         scene, instruction = self._draw(split, operation, kind, rng)
         return Task(
-            uid=f"world-{self._digest}-{split}-{index}",
+            uid=self.uid(split, index),
             source=render(scene),
             instruction=instruction,
             task_type=operation,
             split=split,
             reference={"kind": kind},
         )
+
+    def uid(self, split: str, index: int) -> str:
+        check_split(split)
+        return f"world-{self._digest}-{split}-{index}"
 
     def _draw(
         self, split: str, operation: Operation, kind: ReferenceKind, rng: random.Random

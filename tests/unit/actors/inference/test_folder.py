@@ -12,7 +12,9 @@ import pytest
 
 from thinkedit.actors.inference import EditResult, Options, Stop, Thought, contact_sheet, edit_picture, save
 from thinkedit.actors.inference.records import Attempt
+from thinkedit.configs.schema import ProtocolConfig
 from thinkedit.envs.images import read_rgb
+from thinkedit.envs.protocol import Protocol
 from thinkedit.envs.world.tasks import WorldTasks
 from thinkedit.errors import ConfigError, DataError, EditorError, UnknownName
 from thinkedit.types import Scores, Verdict
@@ -45,7 +47,9 @@ def test_the_record_says_who_did_what(result: EditResult, tmp_path: Path) -> Non
     assert (record["mode"], record["select"], record["seed"]) == ("while", "best_judge", 0)
     assert record["editor"]["name"] == "procedural"
     assert record["editor"]["settings"]["max_words"] == 14
-    assert record["thinker"] == {"name": "naive_expert", "accept_at": 8.0, "tries": 3}
+    asked = Protocol(ProtocolConfig(template="brief")).prompt_hash
+    about = {"name": "naive_expert", "accept_at": 8.0, "prompt_hash": asked, "tries": 3}
+    assert record["thinker"] == about
     assert record["judge"]["name"] == "world"
     assert (record["stop"], record["chosen"]) == (result.stop.value, result.chosen)
     for written, attempt in zip(record["edits"], result.attempts, strict=True):

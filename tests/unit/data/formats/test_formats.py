@@ -249,8 +249,27 @@ def test_verl_tables_of_others_say_what_is_missing(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist(rows), path)
     with pytest.raises(DataError, match=r"other\.parquet row 1: extra_info.record"):
         list(read_verl(path))
+    pq.write_table(pa.Table.from_pylist([rows[0] | {"extra_info": "a text"}]), path)
+    with pytest.raises(DataError, match=r"other\.parquet row 1: extra_info.record"):
+        list(read_verl(path))
     pq.write_table(pa.table({"prompt": ["x"]}), path)
     with pytest.raises(DataError, match=r"other\.parquet: images: this required column is missing"):
+        list(read_verl(path))
+
+
+@pytest.mark.parametrize(
+    ("held", "what"),
+    [
+        ("{", "Input data was truncated"),
+        ('{"uid": "a"}', "instruction: this required field is missing"),
+        (records.encode(STATE).decode().replace('"semantic":6', '"semantic":60'), "score.semantic: Expected"),
+    ],
+)
+def test_a_bad_record_inside_a_verl_row_is_told(tmp_path: Path, held: str, what: str) -> None:
+    path = tmp_path / "rl.parquet"
+    row = {"prompt": [], "images": [], "reward_model": {"a": 1}, "extra_info": {"record": held}}
+    pq.write_table(pa.Table.from_pylist([row]), path)
+    with pytest.raises(DataError, match=rf"rl\.parquet row 1: extra_info\.record: {what}"):
         list(read_verl(path))
 
 

@@ -87,10 +87,24 @@ def test_a_refinement_must_differ_from_the_prompt() -> None:
     assert looked_at(refine(answer=same, next_prompt=same)) == Fault.REPEATS
 
 
-@pytest.mark.parametrize("answer", ["x" * 2001, "paint <|im_end|> it", "{next_prompt}"])
+@pytest.mark.parametrize("answer", ["x" * 2001, "{next_prompt}", "..."])
 def test_what_no_reply_can_say_is_left_out(answer: str) -> None:
     assert looked_at(refine(answer=answer, next_prompt=answer)) == Fault.UNSAYABLE
 
 
-def test_tags_in_the_reasoning_are_left_out() -> None:
-    assert looked_at(refine(reason="a </think> in between")) == Fault.UNSAYABLE
+@pytest.mark.parametrize(
+    "token", ["<image>", "<|im_end|>", "<|vision_start|>", "<|image_pad|>", "</think>", "<Answer>", "[INST]"]
+)
+def test_control_tokens_are_left_out(token: str) -> None:
+    text = f"paint {token} it"
+    assert looked_at(refine(reason=text)) == Fault.CONTROL_TOKEN
+    assert looked_at(stop(reason=text)) == Fault.CONTROL_TOKEN
+    assert looked_at(refine(answer=text, next_prompt=text)) == Fault.CONTROL_TOKEN
+    repeated = stop()
+    step = msgspec.structs.replace(repeated.step, prompt=text)  # as the user worded it
+    assert looked_at(repeated._replace(step=step, answer=text)) == Fault.CONTROL_TOKEN
+
+
+@pytest.mark.parametrize("text", ["a < b", "the <b>bold</b> sign", "an image of 5 > 3"])
+def test_brackets_alone_are_no_tokens(text: str) -> None:
+    assert not isinstance(looked_at(refine(reason=text)), Fault)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from trajectory_files import overall
 
+from thinkedit.data.formats.lines import Line
+from thinkedit.data.index import Index
 from thinkedit.data.rules import balance, duplicates, split
 from thinkedit.data.rules.fates import Fate
 from thinkedit.data.rules.summaries import Summary, pair_key, summary, variance
@@ -59,8 +62,9 @@ def test_place_follows_from_seed_and_id_alone() -> None:
 # --- duplicates
 
 
-def test_case_and_white_space_make_no_other_instruction() -> None:
-    assert pair_key("s", "Make it  red\n") == pair_key("s", "make it red")
+def test_white_space_makes_no_other_instruction_and_case_does() -> None:
+    assert pair_key("s", "make it  red\n") == pair_key("s", "make it red")
+    assert pair_key("s", "change the sign to STOP") != pair_key("s", "change the sign to stop")
     assert pair_key("s", "make it red") != pair_key("s", "make it blue")
     assert pair_key("s", "make it red") != pair_key("other", "make it red")
 
@@ -68,6 +72,22 @@ def test_case_and_white_space_make_no_other_instruction() -> None:
 def test_the_first_of_each_pair_stays() -> None:
     rows = [row("a", pair="1"), row("b", pair="1"), row("c", pair="1"), row("d", pair="2")]
     assert [r.trajectory_id for r in duplicates.duplicates(rows)] == ["b", "c"]
+
+
+def test_the_best_stays_then_the_shortest_then_the_first_by_id(tmp_path: Path) -> None:
+    rows = [
+        row("e", best=8.0, steps=2),
+        row("d", best=8.0, steps=2),
+        row("c", best=8.0, steps=3),
+        row("b", best=9.0, steps=4),
+        row("a", best=7.0, steps=1),
+    ]
+    with Index(tmp_path / "index") as index:
+        for n, each in enumerate(rows):
+            index.add(Line(tmp_path, n, 0, b""), each.trajectory_id, n, each._replace(n=n))
+        ordered = list(index.rows(duplicates.ORDER))
+    assert [r.trajectory_id for r in ordered] == ["b", "d", "e", "c", "a"]
+    assert [r.trajectory_id for r in duplicates.duplicates(ordered)] == ["d", "e", "c", "a"]
 
 
 # --- balance
@@ -122,11 +142,29 @@ def test_a_cell_is_filled_in_the_order_given() -> None:
 
 def test_theta_leaves_the_wanted_number_of_candidates() -> None:
     rows = [row(str(v), variance=v) for v in (9.0, 4.0, 4.0, 1.0, 0.0)]
-    assert split.threshold(rows, 3) == 1.0  # 9, 4, 4 lie above
-    assert split.threshold(rows, 1) == 4.0  # only 9 does
-    assert split.threshold(rows, 2) == 4.0  # equal variances at the edge are all left out
-    assert split.threshold(rows, 5) == 0.0
-    assert split.threshold(rows, 0) == 9.0
+    assert split.threshold(rows, 1) == 9.0
+    assert split.threshold(rows, 2) == split.threshold(rows, 3) == 4.0
+    assert split.threshold(rows, 4) == 1.0
+    assert split.threshold(rows, 5) == 1.0  # the fifth doesn't vary
+    assert split.threshold(rows, 0) == 9.0  # nothing is above it, so all are stable
+    assert split.threshold([], 3) == split.threshold(rows[4:], 3) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("theta", "pool", "taken"),
+    [
+        (4.0, 2, "ab"),  # b and c tie at theta: the first in the seed's order fills the pool
+        (4.0, 3, "abc"),
+        (4.0, None, "abc"),  # theta was given: all that reach it
+        (5.0, None, "a"),
+        (0.0, None, "abcd"),  # e doesn't vary at all
+        (0.0, 5, "abcd"),
+        (9.0, 0, ""),
+    ],
+)
+def test_candidates_reach_theta_and_fill_the_pool(theta: float, pool: int | None, taken: str) -> None:
+    rows = [row(uid, variance=v) for uid, v in zip("abcde", (9.0, 4.0, 4.0, 1.0, 0.0), strict=True)]
+    assert "".join(r.trajectory_id for r in split.candidates(rows, theta, pool)) == taken
 
 
 def test_no_source_image_is_in_both_sets() -> None:
