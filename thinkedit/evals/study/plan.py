@@ -72,12 +72,22 @@ class Question:
     baseline: bool = False
 
 
+# One advantage for all tokens of a reply, scaled by its group's deviation, and nothing beside the reward.
+PLAIN_GRPO = (
+    "grpo.advantage.credit=reply",
+    "grpo.advantage.think_weight=1.0",
+    "grpo.advantage.answer_weight=1.0",
+    "grpo.advantage.shared_prefix=false",
+    "grpo.advantage.scale=group_std",
+    "grpo.rehearsal.batch_size=0",
+    "grpo.interpolation=1.0",
+)
+REWARDS = ("calibrated", "balanced", "released", "paper")
 TRAININGS = (
     Training(name=RL),
-    Training(name="rl_balanced", overrides=("reward=balanced",)),
-    Training(name="rl_released", overrides=("reward=released",)),
-    Training(name="rl_paper", overrides=("reward=paper",)),
+    *(Training(name=f"rl_{reward}", overrides=(f"reward={reward}",)) for reward in REWARDS[1:]),
     Training(name="rl_one_step", overrides=("episode.max_turns=1",)),
+    *(Training(name=f"plain_{reward}", overrides=(f"reward={reward}", *PLAIN_GRPO)) for reward in REWARDS),
 )
 
 
@@ -96,7 +106,8 @@ CELLS = (
     Cell(name="naive_before", thinker="naive_expert", mode=Mode.BEFORE, turns=1),
     Cell(name="naive_before_while", thinker="naive_expert", mode=Mode.BEFORE_WHILE),
     Cell(name="aware_expert", thinker="aware_expert", turns=MANY_TURNS),
-    *(Cell(name=training.name, thinker=training.name) for training in TRAININGS[1:-1]),
+    *(Cell(name=f"rl_{reward}", thinker=f"rl_{reward}") for reward in REWARDS[1:]),
+    *(Cell(name=f"plain_{reward}", thinker=f"plain_{reward}") for reward in REWARDS),
     Cell(name="rl_one_step", thinker="rl_one_step", turns=MANY_TURNS),
     Cell(name="diffusion_sft", thinker=SFT, overrides=_DIFFUSION, share=0.25),
     Cell(name="diffusion_rl", thinker=RL, overrides=_DIFFUSION, share=0.25),
@@ -165,6 +176,16 @@ QUESTIONS = (
             Row(label="balanced", cell="rl_balanced"),
             Row(label="released", cell="rl_released"),
             Row(label="paper", cell="rl_paper"),
+        ),
+    ),
+    Question(
+        key="plain",
+        title="And where GRPO does nothing else for the critic?",
+        paper="Its GRPO has one advantage for all tokens of a reply; it says nothing of the critic's error.",
+        baseline=True,
+        rows=(
+            Row(label="SFT, before any reward", cell="sft", edits=3),
+            *(Row(label=reward, cell=f"plain_{reward}") for reward in REWARDS),
         ),
     ),
     Question(
