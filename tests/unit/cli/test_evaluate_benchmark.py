@@ -73,6 +73,18 @@ def test_stored_replies_are_counted_without_editor_and_judge(tmp_path: Path) -> 
     assert not (tmp_path / "b" / "arms").exists()
 
 
+def test_replies_are_counted_without_the_judges_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    replies = tmp_path / "replies.jsonl"
+    replies.write_text(json.dumps({"item": "11", "metric": "criteria", "reply": "none"}))
+    evaluate(
+        *("--benchmark", "imgedit", "--data", FIXTURES / "imgedit", "--out", tmp_path),
+        *("--judge", f"replay:{replies}", "judge=viescore"),
+    )
+    [row] = figures(tmp_path, column="Overall", source="measured")
+    assert (row["n_expected"], row["n_parse_failed"]) == ("5", "1")
+
+
 def test_results_of_others_are_judged_as_they_lie(tmp_path: Path) -> None:
     world(tmp_path)
     theirs = tmp_path / "arms" / "single_edit" / "final"

@@ -137,8 +137,7 @@ def _shots(
     steps: Sequence[Mapping[str, str]],
 ) -> list[Shot]:
     """A shot for each edit that was made; turns filled forward are not shown again."""
-    numbered = [turn for turn in found.turns if turn != FINAL]
-    turns = numbered[: len(steps)] if steps else []
+    turns = [turn for turn in found.turns if turn != FINAL and int(turn) <= len(steps)]
     shown = []
     for turn in turns or [FINAL]:
         path = arm.picture(results.benchmark, item, turn)

@@ -152,7 +152,7 @@ def _gain(
         for found in tables[turn]
         if found.table.key == table.key
     )
-    if column is None or len(turns) < 3 or not covered:  # turn 1 and the end are the same result
+    if column is None or first != "1" or len(turns) < 3 or not covered:  # with two turns both are one edit
         return None
     return gain(benchmark, column, table, grades[first], grades[last], resamples=resamples, seed=seed)
 

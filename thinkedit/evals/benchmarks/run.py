@@ -12,13 +12,14 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from thinkedit.actors.images import write_atomically
-from thinkedit.errors import ConfigError
+from thinkedit.errors import ConfigError, DataError
 from thinkedit.evals.benchmarks.arms import FINAL, Arm
 from thinkedit.evals.benchmarks.base import Benchmark
 from thinkedit.evals.benchmarks.graders import Grader
@@ -189,6 +190,6 @@ def _stops(benchmark: Benchmark, arm: Arm) -> dict[str, int]:
 
 
 def _number(turn: str) -> int:
-    if not turn.isdecimal():
-        raise ConfigError(f"turn {turn!r}: turns are 1, 2, … and {FINAL}")
+    if not re.fullmatch("[1-9][0-9]{0,5}", turn):
+        raise DataError(f"turn {turn!r}: turns are 1, 2, … and {FINAL}")
     return int(turn)

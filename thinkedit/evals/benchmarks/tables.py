@@ -170,16 +170,15 @@ def _measured(arm: ArmResults, table: Table) -> Line:
 
 def _by_turn(arms: Sequence[ArmResults], table: Table) -> View | None:
     """The headline after 1, 2, … edits; None where no arm has more than one turn."""
-    numbered = {arm.name: [turn for turn in arm.turns if turn != FINAL] for arm in arms}
-    longest = max(map(len, numbered.values()), default=0)
-    if longest < 2:
+    turns = sorted({turn for arm in arms for turn in arm.turns if turn != FINAL}, key=int)
+    if len(turns) < 2:
         return None
     lines = []
     for arm in arms:
-        cells = [""] * longest
-        for turn in numbered[arm.name]:
-            headline = arm.table(table.key, turn).headline()
-            cells[int(turn) - 1] = "" if headline is None else shown_figure(headline, table.digits)
+        cells = []
+        for turn in turns:
+            headline = arm.table(table.key, turn).headline() if turn in arm.turns else None
+            cells.append("" if headline is None else shown_figure(headline, table.digits))
         growth = arm.gains[table.key]
         cells.append(
             ""
@@ -192,7 +191,7 @@ def _by_turn(arms: Sequence[ArmResults], table: Table) -> View | None:
             lines.append(Line(label=arm.name, source=MEASURED, cells=cells, coverage=coverage))
     if not lines:
         return None
-    columns = [f"turn {turn}" for turn in range(1, longest + 1)] + ["gain from turn 1 to the end"]
+    columns = [*(f"turn {turn}" for turn in turns), "gain from turn 1 to the end"]
     return View(key=f"{table.key}-turns", title=f"{table.title}, by turn", columns=columns, lines=lines)
 
 
