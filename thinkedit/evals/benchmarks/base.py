@@ -9,9 +9,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
+from thinkedit.actors.images import image_key
 from thinkedit.types import RGB
 
 Marks = Mapping[str, float]
@@ -20,10 +22,13 @@ Marks = Mapping[str, float]
 Read = Callable[[str], dict[str, float]]
 """Reads the marks out of a raw reply. Raises ValueError for one that is not what was asked for."""
 
+Loader = Callable[[], RGB]
+"""Reads a picture when it is needed. Raises DataError when it can't."""
+
 SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)  # no slots: the key is kept
 class Item:
     """One edit to make and grade.
 
@@ -31,6 +36,7 @@ class Item:
     kind: its task type, as the benchmark calls it.
     path: of its result in the official layout, below the benchmark's folder and without suffix.
     sources: loaders of its input pictures, in order. Editors get the only one.
+    references: loaders of pictures that judges are shown besides.
     unsupported: why it can't be made with one input picture; empty when it can.
     facts: the benchmark's own record.
     """
@@ -39,7 +45,8 @@ class Item:
     kind: str
     instruction: str
     path: str
-    sources: Sequence[Callable[[], RGB]]
+    sources: Sequence[Loader]
+    references: Sequence[Loader] = ()
     unsupported: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
 
@@ -50,6 +57,20 @@ class Item:
             DataError: it can't be read.
         """
         return self.sources[0]()
+
+    @cached_property
+    def source_key(self) -> str:
+        """Names the pictures to edit by their content. They are read for it, once.
+
+        Raises:
+            DataError: one can't be read.
+        """
+        return _key(self.sources)
+
+    @cached_property
+    def reference_key(self) -> str:
+        """As `source_key`, of the references."""
+        return _key(self.references)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -149,6 +170,10 @@ class Benchmark(ABC):
                 if column.headline and table.keep(item) and (part := column.part(item, marks)):
                     return part[0] / part[1]
         return None
+
+
+def _key(pictures: Sequence[Loader]) -> str:
+    return " ".join(image_key(load()) for load in pictures)
 
 
 def mean_of(mark: str) -> Part:

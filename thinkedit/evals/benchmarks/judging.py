@@ -95,7 +95,7 @@ def _sorted_out(
         pictures = {turn: path for turn in turns if (path := arm.picture(benchmark, item, turn))}
         hashes = {turn: hashlib.sha256(path.read_bytes()).hexdigest() for turn, path in pictures.items()}
         for ask in benchmark.asks(item):
-            seen = {turn: _seen(ask, digest) for turn, digest in hashes.items()}
+            seen = {turn: _seen(item, ask, digest) for turn, digest in hashes.items()}
             kept = [row for turn in arm.turns if (row := known.get((item.id, turn, ask.metric)))]
             held = {row.seen: row for row in kept if not (again and _fruitless(row, ask))}
             asked: dict[str, _Job] = {}
@@ -113,9 +113,10 @@ def _sorted_out(
     return rows + copies, jobs
 
 
-def _seen(ask: Ask, picture: str) -> str:
-    """Names a question about a picture, by what decides on its answer but the judge."""
-    return hashlib.sha256("\0".join((picture, ask.system, ask.text)).encode()).hexdigest()[:32]
+def _seen(item: Item, ask: Ask, result: str) -> str:
+    """Names a question about a result, by what decides on its answer but the judge."""
+    parts = (result, item.source_key, item.reference_key, ask.system, ask.text)
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
 def _fruitless(row: Row, ask: Ask) -> bool:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from thinkedit.errors import DataError, UnknownName
-from thinkedit.evals.benchmarks.base import Ask, Benchmark, Column, Item, Marks, Part, Table
+from thinkedit.evals.benchmarks.base import Ask, Benchmark, Column, Item, Loader, Marks, Part, Table
 from thinkedit.evals.benchmarks.files import absent, known_picture, quoted, read_json, text_of
 from thinkedit.evals.benchmarks.replies import json_numbers
 from thinkedit.types import RGB
@@ -119,8 +119,9 @@ class KRISBench(Benchmark):
             instruction=text_of(record, "ins_en", where),
             path=f"{category}/{key}",
             sources=[known_picture(file.parent / name, where) for name in names],
+            references=_truth(file.parent, record, where),
             unsupported=f"needs {len(names)} input pictures" if len(names) > 1 else "",
-            facts=facts | _truth(file.parent, record, where),
+            facts=facts,
         )
 
     def asks(self, item: Item) -> Sequence[Ask]:
@@ -205,14 +206,14 @@ def _ask(
     )
 
 
-def _truth(folder: Path, record: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The loader of the ground truth, where there is one."""
+def _truth(folder: Path, record: Mapping[str, Any], where: str) -> list[Loader]:
+    """The ground truth, where there is one."""
     name = record.get("gt_img")
     if absent(name):
-        return {}
+        return []
     if not isinstance(name, str):
         raise DataError(f"{where}: gt_img: expected a file name, got {name!r}")
-    return {"truth": known_picture(folder / name, where)}
+    return [known_picture(folder / name, where)]
 
 
 def _shown(item: Item) -> tuple[str, Callable[[RGB], Sequence[RGB]]]:
@@ -234,10 +235,9 @@ def _shown(item: Item) -> tuple[str, Callable[[RGB], Sequence[RGB]]]:
         count = len(item.sources)
         words = f"{count + 1} pictures follow: first the {count} given ones, then the result made from them."
         return words, lambda edited: [*(load() for load in item.sources), edited]
-    truth = item.facts.get("truth")
-    if item.kind == VIEWPOINT and truth is not None:
+    if item.kind == VIEWPOINT and item.references:
         words = "Three pictures follow: the original, the result, and a right result to compare it with."
-        return words, lambda edited: (item.source(), edited, truth())
+        return words, lambda edited: (item.source(), edited, item.references[0]())
     return _PAIR, lambda edited: (item.source(), edited)
 
 

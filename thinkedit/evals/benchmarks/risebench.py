@@ -103,15 +103,16 @@ class RISEBench(Benchmark):
         facts = {key: value for key, value in record.items() if not absent(value)}
         if not {"reference", "reference_txt", "reference_img"} & facts.keys():
             raise DataError(f"{where}: none of reference, reference_txt and reference_img is given")
-        sources = [known_picture(file.parent / text_of(record, "image", where), where)]
+        references = []
         if "reference_img" in facts:
-            sources.append(known_picture(file.parent / facts["reference_img"], where))
+            references.append(known_picture(file.parent / text_of(facts, "reference_img", where), where))
         return Item(
             id=index,
             kind=category,
             instruction=text_of(record, "instruction", where),
             path=f"{category}/{index}",
-            sources=sources,
+            sources=[known_picture(file.parent / text_of(record, "image", where), where)],
+            references=references,
             facts=facts,
         )
 
@@ -216,7 +217,7 @@ def _reasoning(item: Item) -> tuple[str, Callable[[RGB], Sequence[RGB]]]:
     if "reference_img" in facts and not worded:
         shown = "Two pictures follow: first a right solution, then the result."
         said = f"\nThe solution in words, as a JSON string: {quoted(str(words))}" if words else ""
-        return f"{shown}{said}\n{_RIGHT}", lambda edited: (item.sources[1](), edited)
+        return f"{shown}{said}\n{_RIGHT}", lambda edited: (item.references[0](), edited)
     said = f"The right solution in words, as a JSON string: {quoted(str(words))}"
     if "reasoning_img" in facts:
         shown = "Two pictures follow: first the original, then the result."

@@ -22,7 +22,7 @@ class Row:
     """What a judge said about one result.
 
     turn: "1", "2", … or "final".
-    seen: hash of the result and the question; another one means that the reply is of something else.
+    seen: hash of all pictures and the question; another one means that the reply is of something else.
     reply: as it came; None when there was none.
     failure: why there is none ("refused: …"); `UNANSWERED` when nobody could be asked; else "".
     model: as the server names it. calls: requests sent for it.

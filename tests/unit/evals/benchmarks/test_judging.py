@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 from benchmark_judge import FIXTURES, answering, pictures, question
 from chat_server import Answer, Call, ChatServer, Fails, Says
+from PIL import Image
 
 from thinkedit import plugins
 from thinkedit.configs.load import load_config
+from thinkedit.envs.images import read_rgb
 from thinkedit.envs.tasks import TaskSource
 from thinkedit.errors import ConfigError, DataError, UnknownName
 from thinkedit.evals.benchmarks import FROM_FILES, open_benchmark
@@ -183,8 +185,6 @@ def first_pictures(benchmark: Benchmark, arm: Arm) -> list[tuple[str, str]]:
     import base64
     import io
 
-    from PIL import Image
-
     found = []
     for item in benchmark.items:
         path = arm.picture(benchmark, item, "1")
@@ -246,6 +246,36 @@ def test_a_changed_result_is_judged_anew(server: ChatServer, tmp_path: Path) -> 
     arm.write(benchmark, item, Course(images=[image], steps=[Step(prompt="p")], chosen=0, stop="ok"))
     results, _ = evaluate(benchmark, [arm], judge, tmp_path)
     assert len(server.calls) == 1
+    assert results.complete
+    judge.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "picture", "asked"),
+    [
+        ("imgedit", "shapes/11.png", 1),
+        ("risebench", "spatial_reasoning_images/3_ref.png", 3),
+        ("krisbench", "viewpoint_change/1_gt.png", 3),
+        ("krisbench", "temporal_prediction/1-2.png", 3),
+    ],
+)
+def test_a_result_is_judged_anew_beside_another_picture(
+    name: str, picture: str, asked: int, server: ChatServer, tmp_path: Path
+) -> None:
+    """Source, reference, truth or a frame: the reply was about what the judge saw then."""
+    data = tmp_path / "data"
+    shutil.copytree(FIXTURES / name, data)
+    theirs = tmp_path / "theirs"
+    for item in FROM_FILES[name](data).items:
+        path = theirs / f"{item.path}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(FIXTURES / "imgedit" / "shapes" / "11.png", path)
+    arm, judge = Arm("theirs", theirs, [FINAL], foreign=True), chat_judge(server)
+    evaluate(FROM_FILES[name](data), [arm], judge, tmp_path)
+    Image.fromarray(np.roll(read_rgb(data / picture), 5, axis=1)).save(data / picture)
+    server.reset()
+    results, _ = evaluate(FROM_FILES[name](data), [arm], judge, tmp_path)
+    assert len(server.calls) == asked
     assert results.complete
     judge.close()
 

@@ -72,8 +72,8 @@ def test_every_picture_stands_in_its_own_slot(benchmark: KRISBench, items: dict[
     def shown(key: str, metric: str) -> list[str]:
         item = items[key]
         known = {f"source {k}": load() for k, load in enumerate(item.sources)}
-        if "truth" in item.facts:
-            known["truth"] = item.facts["truth"]()
+        if item.references:
+            known["truth"] = item.references[0]()
         return [
             "result" if picture is edited else next(n for n, p in known.items() if (p == picture).all())
             for picture in ask(benchmark, item, metric).pictures(edited)

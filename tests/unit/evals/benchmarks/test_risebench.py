@@ -58,7 +58,9 @@ def test_which_pictures_are_shown(benchmark: RISEBench, items: dict[str, Item]) 
 
     def shown(key: str, metric: str) -> list[str]:
         item = items[key]
-        known: dict[str, RGB] = {"source": item.sources[0](), "reference": item.sources[-1]()}
+        known: dict[str, RGB] = {"source": item.source()}
+        if item.references:
+            known["reference"] = item.references[0]()
         ask = next(ask for ask in benchmark.asks(item) if ask.metric == metric)
         return [
             "result" if picture is edited else next(n for n, p in known.items() if (p == picture).all())
