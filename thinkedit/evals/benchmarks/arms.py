@@ -98,19 +98,22 @@ class Arm:
         return self.folder / "items" / f"{safe}-{hashlib.sha256(item.id.encode()).hexdigest()[:8]}.json"
 
     def write(self, benchmark: Benchmark, item: Item, course: Course) -> None:
-        """Every turn's result, filled forward, and last the record."""
-        path = self._record(item)
-        path.unlink(missing_ok=True)  # or one of other results would vouch for half of these
+        """Every turn's result with what belongs beside it, filled forward, and last the record."""
+        vouching = self._record(item)
+        vouching.unlink(missing_ok=True)  # or one of other results would vouch for half of these
         by_turn = [min(turn, len(course.images) - 1) for turn in range(len(self.turns) - 1)]
-        written: dict[int, Path] = {}
+        coded = [encode_png(image) for image in course.images]
+        written: dict[bytes, Path] = {}
         for turn, index in zip(self.turns, [*by_turn, course.chosen], strict=True):
-            result = benchmark.result(self._turn(turn), item)
-            result.parent.mkdir(parents=True, exist_ok=True)
-            if index in written:
-                _copy(written[index], result)
-            else:
-                write_atomically(result, encode_png(course.images[index]), sync=False)
-                written[index] = result
+            folder = self._turn(turn)
+            files = {benchmark.result(folder, item): coded[index]}
+            for path, data in (files | benchmark.extras(folder, item, course.images[index])).items():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                if data in written:
+                    _copy(written[data], path)
+                else:
+                    write_atomically(path, data, sync=False)
+                    written[data] = path
         record = {
             "item": item.id,
             "kind": item.kind,
@@ -121,8 +124,8 @@ class Arm:
             "chosen": course.chosen,
             "turns": [asdict(step) for step in course.steps],
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps(record, ensure_ascii=False, indent=1).encode(), sync=True)
+        vouching.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(vouching, json.dumps(record, ensure_ascii=False, indent=1).encode(), sync=True)
 
 
 def open_arm(root: Path, name: str, about: Mapping[str, Any], turns: Sequence[str]) -> Arm:

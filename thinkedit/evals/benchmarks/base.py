@@ -154,6 +154,10 @@ class Benchmark(ABC):
         """Where our result of an item goes."""
         return folder / self.prefixes[0] / f"{item.path}.png"
 
+    def extras(self, folder: Path, item: Item, edited: RGB) -> Mapping[Path, bytes]:
+        """What the official scorer reads beside our result, with where it goes; nothing for most."""
+        return {}
+
     def find(self, folder: Path, item: Item) -> Path | None:
         """Where a result of an item lies in anybody's folder of the official layout; None if nowhere."""
         for prefix in self.prefixes:

@@ -1,8 +1,9 @@
 """GEdit-Bench: eleven kinds of edit in English and Chinese, judged by VIEScore's two questions.
 
 Layout: the data set's parquet files (key, task_type, instruction, instruction_language, input_image,
-Intersection_exist); results in `fullset/{task_type}/{language}/{key}.png`. The source that is edited
-and judged is `input_image`, everywhere the same.
+Intersection_exist); results in `fullset/{task_type}/{language}/{key}.png`, each beside its source in
+`{key}_SRCIMG.png`, where the official script looks for it. The source that is edited and judged is
+`input_image`, everywhere the same.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from math import sqrt
 from pathlib import Path
 from typing import Any, ClassVar
 
-from thinkedit.envs.editors.pictures import scale
+from thinkedit.envs.editors.pictures import encode_png, scale
 from thinkedit.envs.images import read_rgb
 from thinkedit.errors import DataError
 from thinkedit.evals.benchmarks.base import Ask, Benchmark, Column, Item, Marks, Part, Table, mean_of, only
@@ -71,6 +72,10 @@ class GEdit(Benchmark):
             if item.id in seen:
                 raise DataError(f"{data}: item {item.id!r} is there twice")
             seen.add(item.id)
+
+    def extras(self, folder: Path, item: Item, edited: RGB) -> Mapping[Path, bytes]:
+        """The source: the official script opens it beside the result, and gives no score without."""
+        return {folder / self.prefixes[0] / f"{item.path}_SRCIMG.png": encode_png(item.source())}
 
     def asks(self, item: Item) -> Sequence[Ask]:
         def both(edited: RGB) -> tuple[RGB, RGB]:

@@ -1,9 +1,12 @@
 """KRIS-Bench: edits that take knowledge, in seven dimensions of three kinds.
 
 Layout: a folder per category with `annotation.json` (id -> ori_img, gt_img, ins_en, explain_en) and its
-pictures; results in `{category}/{id}.png`. Metrics, with marks from 1 to 5: VC (what should stay
-stayed), VQ (how well made), IF (instruction followed) and KP (knowledge shown, only where there is an
-explanation to hold it against). The names are the benchmark's, the questions are ours.
+pictures; results in `{category}/{id}.png`, as the paper's copy of the script reads them, and once more
+as `.jpg`, which is all that the official script reads. The lossless one is judged here.
+
+Metrics, with marks from 1 to 5: VC (what should stay stayed), VQ (how well made), IF (instruction
+followed) and KP (knowledge shown, only where there is an explanation to hold it against). The names are
+the benchmark's, the questions are ours.
 
 Items with several input pictures can't be made by an editor that takes one: they are counted out, by
 number. Results of another system for them are graded, with every input shown.
@@ -11,11 +14,14 @@ number. Results of another system for them are graded, with every input shown.
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
+
+from PIL import Image
 
 from thinkedit.errors import DataError, UnknownName
 from thinkedit.evals.benchmarks.base import Ask, Benchmark, Column, Item, Loader, Marks, Part, Table
@@ -123,6 +129,12 @@ class KRISBench(Benchmark):
             unsupported=f"needs {len(names)} input pictures" if len(names) > 1 else "",
             facts=facts,
         )
+
+    def extras(self, folder: Path, item: Item, edited: RGB) -> Mapping[Path, bytes]:
+        """The result as JPEG, as little changed as JPEG can."""
+        buffer = io.BytesIO()
+        Image.fromarray(edited).save(buffer, "JPEG", quality=100, subsampling=0)
+        return {folder / self.prefixes[0] / f"{item.path}.jpg": buffer.getvalue()}
 
     def asks(self, item: Item) -> Sequence[Ask]:
         shown, pictures = _shown(item)
