@@ -63,11 +63,11 @@ class Arm:
     """
 
     def __init__(self, name: str, folder: Path, turns: Sequence[str], *, foreign: bool = False) -> None:
-        self.name, self.folder, self.turns, self._foreign = name, folder, tuple(turns), foreign
+        self.name, self.folder, self.turns, self.foreign = name, folder, tuple(turns), foreign
 
     def picture(self, benchmark: Benchmark, item: Item, turn: str) -> Path | None:
         """Where a result lies; None when it is not there."""
-        if self._foreign:
+        if self.foreign:
             return benchmark.find(self.folder, item)
         return None if self.record(item) is None else benchmark.find(self._turn(turn), item)
 
@@ -78,7 +78,7 @@ class Arm:
             DataError: the item's source can't be read.
         """
         path = self._record(item)
-        if self._foreign or not path.is_file():
+        if self.foreign or not path.is_file():
             return None
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         made_of = found.get("instruction"), found.get("source")
@@ -87,7 +87,7 @@ class Arm:
     def about(self) -> dict[str, Any]:
         """Who edited and thought; empty for a foreign folder."""
         path = self.folder / _ABOUT
-        return {} if self._foreign or not path.is_file() else dict(json.loads(path.read_text("utf-8")))
+        return {} if self.foreign or not path.is_file() else dict(json.loads(path.read_text("utf-8")))
 
     def _turn(self, turn: str) -> Path:
         return self.folder / (turn if turn == FINAL else f"turn{turn}")

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 
+from thinkedit.evals.benchmarks import store
 from thinkedit.evals.benchmarks.base import Ask, Benchmark, Column, Item, Marks, Table
-from thinkedit.evals.benchmarks.store import UNANSWERED, Row
+from thinkedit.evals.benchmarks.store import Row
 from thinkedit.evals.stats import Interval, strata_interval
 
 
@@ -19,13 +20,16 @@ class Status(StrEnum):
     PARSE_FAILED = "parse_failed"  # a reply that does not hold the marks it should
     REFUSED = "refused"  # the judge would not answer
     UNANSWERED = "unanswered"  # the judge could not be asked
-    MISSING = "missing"  # no result was made
-    UNSUPPORTED = "unsupported"  # needs several input pictures, and no result is there
+    MISSING = "missing"  # no result was made, or what lies there is no picture
+    UNSUPPORTED = "unsupported"  # needs several input pictures, and our editors take one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Graded:
-    """One item at one turn. marks: all of them when judged, else empty. faults: by metric."""
+    """One item at one turn.
+
+    marks: all of them when judged, else empty. faults: by metric, or of the "result".
+    """
 
     status: Status
     marks: Marks = field(default_factory=dict)
@@ -94,7 +98,7 @@ Grades = dict[str, Graded]
 def grade(benchmark: Benchmark, rows: Iterable[Row]) -> dict[str, Grades]:
     """Every item at every turn that the rows name.
 
-    An item without a row at a turn has no result there.
+    An item without a row at a turn has no result there: a folder of results tells no more.
     """
     by_turn: dict[str, dict[str, dict[str, Row]]] = defaultdict(lambda: defaultdict(dict))
     for row in rows:
@@ -165,7 +169,10 @@ def _tabulate(
 
 def _grade(benchmark: Benchmark, item: Item, rows: Mapping[str, Row]) -> Graded:
     if not rows:
-        return Graded(status=Status.UNSUPPORTED if item.unsupported else Status.MISSING)
+        return Graded(status=Status.MISSING)
+    for row in rows.values():
+        if row.lacks in (store.MISSING, store.UNSUPPORTED):
+            return Graded(status=Status(row.lacks), faults={"result": row.failure})
     marks: dict[str, float] = {}
     faults: dict[str, str] = {}
     worst = Status.JUDGED
@@ -183,12 +190,14 @@ def _read(ask: Ask, row: Row | None) -> tuple[Status, dict[str, float], str]:
     if row is None:
         return Status.UNANSWERED, {}, "never asked"
     if row.reply is None:
-        status = Status.UNANSWERED if row.failure.startswith(UNANSWERED) else Status.REFUSED
-        return status, {}, row.failure
+        return _FAILED.get(row.lacks, Status.REFUSED), {}, row.failure
     try:
         return Status.JUDGED, ask.read(row.reply), ""
     except ValueError as error:
         return Status.PARSE_FAILED, {}, str(error)
+
+
+_FAILED = {store.UNANSWERED: Status.UNANSWERED, store.UNREADABLE: Status.PARSE_FAILED}
 
 
 def as_json(found: TableFigures) -> dict[str, object]:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from thinkedit.actors.images import write_atomically
 from thinkedit.envs.images import read_rgb
+from thinkedit.errors import DataError
 from thinkedit.evals.benchmarks.arms import FINAL, Arm
 from thinkedit.evals.benchmarks.base import Item
 from thinkedit.evals.benchmarks.figures import Status
@@ -105,8 +106,6 @@ def _card(
     faults = dict(graded.faults)
     if item.id in found.failures:
         faults["result"] = found.failures[item.id]
-    elif graded.status is Status.UNSUPPORTED:
-        faults["result"] = item.unsupported
     shots: list[Shot] = []
     if arm is not None:
         if item.id not in sources:
@@ -142,17 +141,27 @@ def _shots(
     for turn in turns or [FINAL]:
         path = arm.picture(results.benchmark, item, turn)
         step = steps[int(turn) - 1] if turn in turns else {}
-        if path is not None:
+        small = None if path is None else _small_result(path, folder)
+        if small is not None:
             shown.append(
                 Shot(
                     caption=f"turn {turn}" if turn in turns else "result",
-                    path=_small(read_rgb(path), folder),
+                    path=small,
                     score=scores.get(turn),
                     prompt=step.get("prompt", ""),
                     reason=step.get("reason", ""),
                 )
             )
     return shown
+
+
+def _small_result(path: Path, folder: Path) -> str | None:
+    """As `_small`; None for a damaged file, which counts as missing."""
+    try:
+        image = read_rgb(path)
+    except DataError:
+        return None
+    return _small(image, folder)
 
 
 def _small(image: RGB, folder: Path) -> str:
