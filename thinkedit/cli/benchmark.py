@@ -207,8 +207,9 @@ def _bar() -> Iterator[Progress]:
 
 def show(results: Results, folder: Path) -> None:
     """The headlines, what is missing from them, and where everything lies."""
-    table = Table(title=f"{results.benchmark.title}, judged by {results.judge}", title_justify="left")
-    for column in ("", "table", "headline", "expected", "generated", "judged", "parse failed"):
+    table = Table(title=f"{results.benchmark.title}, judged by {results.judged_by}", title_justify="left")
+    counts = ("expected", "generated", "judged", "parse failed", "unsupported")
+    for column in ("", "table", "headline", *counts):
         table.add_column(column, justify="left" if column in ("", "table") else "right")
     from thinkedit.evals.benchmarks.tables import shown_figure
 
@@ -217,14 +218,9 @@ def show(results: Results, folder: Path) -> None:
             headline, coverage = found.headline(), found.coverage
             if headline is None or not coverage.n_expected:
                 continue
-            counts = (
-                coverage.n_expected,
-                coverage.n_generated,
-                coverage.n_judged,
-                coverage.n_parse_failed,
-            )
+            numbers = (getattr(coverage, f"n_{name.replace(' ', '_')}") for name in counts)
             text = shown_figure(headline, found.table.digits)
-            table.add_row(arm.name, found.table.key, text, *map(str, counts))
+            table.add_row(arm.name, found.table.key, text, *map(str, numbers))
     console.print(table)
     for note in results.notes:
         console.print(f"  {note}", style="yellow")

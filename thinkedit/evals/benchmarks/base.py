@@ -91,8 +91,11 @@ class Ask:
     schema: Mapping[str, Any] | None = None
 
 
-Part = Callable[[Item, Marks], tuple[float, float] | None]
-"""What an item adds to a column: (sum of values, their number), or None when it has no part in it."""
+Part = Callable[[Item, Marks], tuple[float, float]]
+"""What an item adds to a column: (sum of values, their number)."""
+
+Keep = Callable[[Item], bool]
+"""Which items belong to a column or table."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -100,11 +103,16 @@ class Column:
     """One figure: the mean, over strata, of the sum of values divided by their number.
 
     One stratum (the default) gives a plain or pooled mean, one per kind a macro mean.
-    headline: what the benchmark is quoted by; never given without full coverage.
+    keep: which of the table's items have a part in it.
+    mark: the one mark that it is a mean of, which then counts wherever it was read; if empty, an item
+        counts with all its marks or not at all.
+    headline: what the benchmark is quoted by; never given without full coverage, so it keeps all items.
     """
 
     name: str
     part: Part
+    keep: Keep = lambda item: True
+    mark: str = ""
     stratum: Callable[[Item], str] = lambda item: ""
     headline: bool = False
 
@@ -120,7 +128,7 @@ class Table:
     key: str
     title: str
     columns: Sequence[Column]
-    keep: Callable[[Item], bool] = lambda item: True
+    keep: Keep = lambda item: True
     digits: int = 2
 
 
@@ -171,8 +179,9 @@ class Benchmark(ABC):
         """What the item itself scores in the first headline it has a part in; to sort by."""
         for table in self.tables():
             for column in table.columns:
-                if column.headline and table.keep(item) and (part := column.part(item, marks)):
-                    return part[0] / part[1]
+                if column.headline and table.keep(item) and column.keep(item):
+                    total, number = column.part(item, marks)
+                    return total / number
         return None
 
 
@@ -185,6 +194,6 @@ def mean_of(mark: str) -> Part:
     return lambda item, marks: (marks[mark], 1.0)
 
 
-def only(kind: str, part: Part) -> Part:
-    """As `part`, of one kind of item."""
-    return lambda item, marks: part(item, marks) if item.kind == kind else None
+def of_kind(kind: str) -> Keep:
+    """Items of one kind."""
+    return lambda item: item.kind == kind

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 from thinkedit.envs.editors.pictures import encode_png, scale
 from thinkedit.envs.images import read_rgb
 from thinkedit.errors import DataError
-from thinkedit.evals.benchmarks.base import Ask, Benchmark, Column, Item, Marks, Part, Table, mean_of, only
+from thinkedit.evals.benchmarks.base import Ask, Benchmark, Column, Item, Marks, Part, Table, mean_of, of_kind
 from thinkedit.evals.benchmarks.files import text_of
 from thinkedit.rewards.judges.verdict_text import read_marks
 from thinkedit.rewards.judges.viescore_prompts import QUESTIONS
@@ -120,7 +120,7 @@ class GEdit(Benchmark):
         named: dict[str, Part] = {"SC": mean_of("SC"), "PQ": mean_of("PQ")}
         columns = [Column(name=f"G_{name}", part=part, stratum=by_kind) for name, part in named.items()]
         columns.append(Column(name="G_O", part=_overall, stratum=by_kind, headline=True))
-        return columns + [Column(name=kind, part=only(kind, _overall)) for kind in KINDS]
+        return columns + [Column(name=kind, part=_overall, keep=of_kind(kind)) for kind in KINDS]
 
 
 def _overall(item: Item, marks: Marks) -> tuple[float, float]:

@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 from PIL import Image
 
 from thinkedit.errors import DataError, UnknownName
-from thinkedit.evals.benchmarks.base import Ask, Benchmark, Column, Item, Loader, Marks, Part, Table
+from thinkedit.evals.benchmarks.base import Ask, Benchmark, Column, Item, Loader, Marks, Table
 from thinkedit.evals.benchmarks.files import absent, known_picture, quoted, read_json, text_of
 from thinkedit.evals.benchmarks.replies import json_numbers
 from thinkedit.types import RGB
@@ -50,7 +50,7 @@ META = {
     "Conceptual": ("Social", "Natural"),
     "Procedural": ("Logical", "Instruction"),
 }
-"""Published averages leave Temporal out; so do these, and "with Temporal" columns stand beside them."""
+"""Published averages leave Temporal out; so do these, and a table "with Temporal" stands beside them."""
 
 KNOWLEDGE = ("Social", "Natural", "Logical")  # the dimensions with KP
 VIEWPOINT, TEMPORAL, ANOMALY = "viewpoint_change", "temporal_prediction", "anomaly_correction"
@@ -144,7 +144,7 @@ class KRISBench(Benchmark):
             _ask("VC", {"consistency_score": "VC"}, shown, told, _KEPT, pictures),
             _ask("VQ", {"quality_score": "VQ"}, _ALONE, "", _MADE, lambda edited: (edited,)),
         ]
-        if DIMENSION_OF[item.kind] in KNOWLEDGE:
+        if _takes_knowledge(item):
             known = quoted(explanation) if explanation else "nothing is noted; judge by what is well known."
             names = {"instruction_score": "IF", "knowledge_score": "KP"}
             asks.append(_ask("IF+KP", names, shown, told, _KNOWN.format(explanation=known), pictures))
@@ -158,33 +158,49 @@ class KRISBench(Benchmark):
     def tables(self) -> Sequence[Table]:
         columns: list[Column] = []
         for meta, dimensions in META.items():
-            columns += [Column(name=name, part=_pooled((name,))) for name in dimensions]
-            columns.append(Column(name=meta, part=_pooled(dimensions)))
-        everything = tuple(DIMENSIONS)
-        untimed = tuple(name for name in everything if name != "Temporal")
-        columns.append(Column(name="Overall", part=_pooled(untimed), headline=True))
-        columns.append(Column(name="Temporal", part=_pooled(("Temporal",))))
-        columns.append(Column(name="Overall with Temporal", part=_pooled(everything)))
-        metrics = [Column(name=name, part=_metric(name)) for name in ("VC", "VQ", "IF", "KP")]
+            columns += [_of(name, (name,)) for name in dimensions]
+            columns.append(_of(meta, dimensions))
+        columns.append(Column(name="Overall", part=_pooled, headline=True))
+        timed = [
+            _of("Temporal", ("Temporal",)),
+            Column(name="Overall with Temporal", part=_pooled, headline=True),
+        ]
         return [
-            Table(key="krisbench", title=f"{self.title}, 0 to 100", columns=columns),
-            Table(key="krisbench-metrics", title=f"{self.title} by metric, 0 to 100", columns=metrics),
+            Table(
+                key="krisbench",
+                title=f"{self.title}, 0 to 100",
+                columns=columns,
+                keep=lambda item: item.kind != TEMPORAL,
+            ),
+            Table(
+                key="krisbench-temporal", title=f"{self.title}, Temporal included, 0 to 100", columns=timed
+            ),
+            Table(
+                key="krisbench-metrics",
+                title=f"{self.title} by metric, 0 to 100",
+                columns=[_metric(name) for name in ("VC", "VQ", "IF", "KP")],
+            ),
         ]
 
 
-def _pooled(dimensions: tuple[str, ...]) -> Part:
+def _pooled(item: Item, marks: Marks) -> tuple[float, float]:
     """Every single mark counts once: a pooled mean, not a mean of means."""
-
-    def part(item: Item, marks: Marks) -> tuple[float, float] | None:
-        if DIMENSION_OF[item.kind] not in dimensions:
-            return None
-        return sum(map(_percent, marks.values())), float(len(marks))
-
-    return part
+    return sum(map(_percent, marks.values())), float(len(marks))
 
 
-def _metric(name: str) -> Part:
-    return lambda item, marks: (_percent(marks[name]), 1.0) if name in marks else None
+def _of(name: str, dimensions: tuple[str, ...]) -> Column:
+    return Column(name=name, part=_pooled, keep=lambda item: DIMENSION_OF[item.kind] in dimensions)
+
+
+def _metric(name: str) -> Column:
+    def part(item: Item, marks: Marks) -> tuple[float, float]:
+        return _percent(marks[name]), 1.0
+
+    return Column(name=name, part=part, keep=lambda item: name != "KP" or _takes_knowledge(item), mark=name)
+
+
+def _takes_knowledge(item: Item) -> bool:
+    return DIMENSION_OF[item.kind] in KNOWLEDGE
 
 
 def _percent(mark: float) -> float:

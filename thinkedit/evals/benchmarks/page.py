@@ -19,8 +19,8 @@ from thinkedit.errors import DataError
 from thinkedit.evals.benchmarks.arms import FINAL, Arm
 from thinkedit.evals.benchmarks.base import Item
 from thinkedit.evals.benchmarks.figures import Status
-from thinkedit.evals.benchmarks.results import ArmResults, Results
-from thinkedit.evals.benchmarks.tables import MEASURED, WITHHELD, views
+from thinkedit.evals.benchmarks.results import ArmResults, Results, item_gain
+from thinkedit.evals.benchmarks.tables import COUNTS, WITHHELD, views
 from thinkedit.types import RGB
 
 _SIDE = 320  # longest side of a small copy, in pixels
@@ -83,7 +83,7 @@ def build_page(results: Results, arms: Iterable[Arm], folder: Path) -> Path:
         cards=cards,
         arms=[found.name for found in results.arms],
         kinds=sorted({card.kind for card in cards}),
-        measured=MEASURED,
+        counts=COUNTS,
         withheld=WITHHELD,
     )
     path = folder / "report.html"
@@ -100,7 +100,6 @@ def _card(
         for turn in found.turns
         if (graded := found.grades[turn][item.id])
     }
-    first, last = scores[found.turns[0]], scores[found.turns[-1]]
     record = (arm.record(item) if arm else None) or {"turns": [], "stop": "", "detail": ""}
     graded = found.grades[found.turns[-1]][item.id]
     faults = dict(graded.faults)
@@ -118,8 +117,8 @@ def _card(
         kind=item.kind,
         instruction=item.instruction,
         status=graded.status,
-        score=last,
-        gain=last - first if len(found.turns) > 1 and None not in (first, last) else None,  # type: ignore[operator]
+        score=scores[found.turns[-1]],
+        gain=item_gain(benchmark, found, item, found.turns[-1]),
         shots=shots,
         faults=faults,
         stop=": ".join(filter(None, (record["stop"], record["detail"]))),

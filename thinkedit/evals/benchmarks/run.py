@@ -14,7 +14,7 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -125,6 +125,7 @@ async def judge_arms(
         judge_id=grader.id,
         arms=found,
         notes=notes_on(benchmark, found),
+        models=_models(every),
     )
     write_reports(results, arms, folder)
     return results, folder
@@ -140,7 +141,9 @@ def replay(
     """
     folders = {arm.name: arm for arm in arms}
     found: list[ArmResults] = []
+    every: list[Row] = []
     for name, rows in read_replies(file, benchmark).items():
+        every += rows
         numbered = sorted({row.turn for row in rows} - {FINAL}, key=_number)
         turns = [*numbered, FINAL] if any(row.turn == FINAL for row in rows) else numbered
         found.append(
@@ -163,6 +166,7 @@ def replay(
         judge_id=f"replay-{digest}",
         arms=found,
         notes=notes_on(benchmark, found),
+        models=_models(every),
     )
     folder = out / "judges" / results.judge_id
     folder.mkdir(parents=True, exist_ok=True)
@@ -187,6 +191,10 @@ def write_reports(results: Results, arms: Sequence[Arm], folder: Path) -> None:
 def _stops(benchmark: Benchmark, arm: Arm) -> dict[str, int]:
     records = (arm.record(item) for item in benchmark.items)
     return dict(Counter(record["stop"] for record in records if record))
+
+
+def _models(rows: Iterable[Row]) -> list[str]:
+    return sorted({row.model for row in rows if row.model})
 
 
 def _number(turn: str) -> int:

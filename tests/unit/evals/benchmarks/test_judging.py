@@ -305,7 +305,7 @@ def test_results_of_others_are_judged_in_their_own_layout(server: ChatServer, tm
         shutil.copyfile(FIXTURES / "krisbench" / "biology" / "1.png", path)
     arm = Arm("theirs", theirs, [FINAL], foreign=True)
     results, _ = evaluate(benchmark, [arm], chat_judge(server), tmp_path)
-    coverage = results.arms[0].table("krisbench").coverage
+    coverage = results.arms[0].table("krisbench-temporal").coverage
     assert (coverage.n_expected, coverage.n_judged, coverage.n_unsupported) == (6, 6, 0)
     assert {len(pictures(call)) for call in server.calls} == {1, 2, 3, 4}
 
