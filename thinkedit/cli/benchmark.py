@@ -31,6 +31,7 @@ class Asked:
 
     benchmark: str
     data: Path | None
+    language: str | None
     out: Path | None
     arm: str | None
     results: Sequence[str]
@@ -68,7 +69,7 @@ def run_benchmark(config: str, overrides: Sequence[str], asked: Asked) -> None:
             f"--judge takes {_REPLAY}FILE, got {asked.judge!r}; other judges are chosen by judge=NAME"
         )
     tasks = plugins.build("tasks", loaded.tasks.name, loaded.tasks.options)
-    benchmark = open_benchmark(asked.benchmark, asked.data, loaded, tasks)
+    benchmark = open_benchmark(asked.benchmark, asked.data, loaded, tasks, language=asked.language)
     out = asked.out or Path(loaded.run_dir) / "benchmarks" / benchmark.name
     if asked.judge is not None:  # editor and judge aren't built: they may want a key or a server
         file = Path(asked.judge.removeprefix(_REPLAY))

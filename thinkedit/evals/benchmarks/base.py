@@ -145,7 +145,7 @@ class Benchmark(ABC):
     name: ClassVar[str]
     title: ClassVar[str]
     version: ClassVar[str] = "1"
-    official_size: ClassVar[int | None] = None
+    official_size: int | None = None
     prefixes: ClassVar[tuple[str, ...]] = ("",)
     by_model: ClassVar[bool] = True
     items: Sequence[Item]

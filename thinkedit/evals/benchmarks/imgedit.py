@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
 
 from thinkedit.errors import DataError, UnknownName
 from thinkedit.evals.benchmarks.base import Ask, Benchmark, Column, Item, Marks, Table, of_kind
@@ -107,7 +106,7 @@ Brief reasoning: <at most twenty words>
 class ImgEdit(Benchmark):
     name = "imgedit"
     title = "ImgEdit-Bench"
-    official_size: ClassVar[int | None] = 737
+    official_size = 737
     prefixes = ("gen_image", "")
 
     def __init__(self, data: Path) -> None:

@@ -19,7 +19,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from PIL import Image
 
@@ -84,7 +84,7 @@ _ALONE = "One picture follows: the result."
 class KRISBench(Benchmark):
     name = "krisbench"
     title = "KRIS-Bench"
-    official_size: ClassVar[int | None] = 1267
+    official_size = 1267
 
     def __init__(self, data: Path) -> None:
         """

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from thinkedit.errors import DataError, UnknownName
 from thinkedit.evals.benchmarks.base import Ask, Benchmark, Column, Item, Marks, Part, Table, of_kind
@@ -69,7 +69,7 @@ _RIGHT_SCALE = "5: all of it. 3: about half, or all of it in a doubtful way. 1: 
 class RISEBench(Benchmark):
     name = "risebench"
     title = "RISEBench"
-    official_size: ClassVar[int | None] = 360
+    official_size = 360
     prefixes = ("images", "")
 
     def __init__(self, data: Path) -> None:

@@ -126,6 +126,9 @@ def test_stored_replies_give_the_same_figures(name: str, server: ChatServer, tmp
     assert not server.calls
     for file in ("figures.csv", "items.csv"):
         assert (other / file).read_text() == (folder / file).read_text()
+    answered = "answered by " + ("world" if name == "world" else "grader-2026")  # as the server calls it
+    for place in (folder, other):
+        assert answered in (place / "tables.md").read_text()
     judge.close()
 
 
