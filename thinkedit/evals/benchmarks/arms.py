@@ -106,8 +106,8 @@ class Arm:
         written: dict[bytes, Path] = {}
         for turn, index in zip(self.turns, [*by_turn, course.chosen], strict=True):
             folder = self._turn(turn)
-            files = {benchmark.result(folder, item): coded[index]}
-            for path, data in (files | benchmark.extras(folder, item, course.images[index])).items():
+            extras = benchmark.extras(folder, item, course.images[index])
+            for path, data in {benchmark.result(folder, item): coded[index], **extras}.items():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 if data in written:
                     _copy(written[data], path)

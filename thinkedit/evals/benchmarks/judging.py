@@ -103,8 +103,9 @@ def _sorted_out(
         pictures = {turn: path for turn in turns if (path := arm.picture(benchmark, item, turn))}
         hashes = {turn: hashlib.sha256(path.read_bytes()).hexdigest() for turn, path in pictures.items()}
         if item.unsupported and not arm.foreign:
-            row = Row(arm=arm.name, item=item.id, turn="", metric=benchmark.asks(item)[0].metric)
-            rows += [replace(row, turn=t, failure=f"{UNSUPPORTED}: {item.unsupported}") for t in turns]
+            why = f"{UNSUPPORTED}: {item.unsupported}"
+            metric = benchmark.asks(item)[0].metric
+            rows += [Row(arm=arm.name, item=item.id, turn=t, metric=metric, failure=why) for t in turns]
             continue
         for ask in benchmark.asks(item):
             seen = {turn: _seen(item, ask, digest) for turn, digest in hashes.items()}
