@@ -77,4 +77,9 @@ def known_picture(path: Path, where: str) -> Loader:
 
 def quoted(text: str) -> str:
     """Text from outside in a question: a JSON string, so that its end and its line breaks are plain."""
-    return json.dumps(text.encode("utf-8", "replace").decode(), ensure_ascii=False)
+    return json.dumps(encodable(text), ensure_ascii=False)
+
+
+def encodable(text: str) -> str:
+    """The text without half characters (lone surrogates), which JSON may hold and no file or database."""
+    return text.encode("utf-8", "replace").decode()

@@ -13,6 +13,7 @@ from thinkedit.envs.images import read_rgb
 from thinkedit.errors import DataError, ServiceError
 from thinkedit.evals.benchmarks.arms import Arm
 from thinkedit.evals.benchmarks.base import Ask, Benchmark, Item
+from thinkedit.evals.benchmarks.files import encodable
 from thinkedit.evals.benchmarks.graders import Grader
 from thinkedit.evals.benchmarks.pool import each
 from thinkedit.evals.benchmarks.store import MISSING, UNANSWERED, UNSUPPORTED, ReplyStore, Row
@@ -84,8 +85,10 @@ async def _answer(job: _Job, arm: str, grader: Grader, store: ReplyStore) -> lis
         said = await grader.ask(job.item, job.ask, edited)
     except ServiceError as error:
         log.info("%s, %s: %s", job.item.id, job.ask.metric, error)
-        return [replace(row, turn=turn, failure=f"{UNANSWERED}: {error}") for turn in job.turns]
-    row = replace(row, reply=said.reply, failure=said.failure, model=said.model)
+        why = encodable(f"{UNANSWERED}: {error}")
+        return [replace(row, turn=turn, failure=why) for turn in job.turns]
+    reply = None if said.reply is None else encodable(said.reply)
+    row = replace(row, reply=reply, failure=encodable(said.failure), model=said.model)
     found = [replace(row, turn=turn, calls=said.calls if k == 0 else 0) for k, turn in enumerate(job.turns)]
     store.put(found)
     return found

@@ -239,6 +239,27 @@ def test_unreadable_and_refused_replies_are_kept_counted_and_not_paid_again(
     judge.close()
 
 
+def test_half_a_character_in_a_reply_or_an_error_ends_nothing(server: ChatServer, tmp_path: Path) -> None:
+    """JSON can hold a lone surrogate; UTF-8 and sqlite can't."""
+    benchmark = benchmark_of("imgedit")
+    usual = answering()
+
+    def choose(call: Call) -> Answer:
+        if "delete the red circle" in question(call):
+            return Fails(400, {"error": {"message": "bad \ud83d"}})
+        answer = usual(call)
+        assert isinstance(answer, Says)
+        return Says(f"Brief reasoning: nice \ud83d\n{answer.text}")
+
+    server.choose = choose
+    judge = chat_judge(server, tries=1)
+    results, folder = evaluate(benchmark, [make_arm(benchmark, tmp_path)], judge, tmp_path, only_final=True)
+    coverage = results.arms[0].table("imgedit").coverage
+    assert (coverage.n_judged, coverage.n_unanswered) == (4, 1)
+    assert "nice ?" in (folder / "replies.jsonl").read_text()
+    judge.close()
+
+
 def test_a_changed_result_is_judged_anew(server: ChatServer, tmp_path: Path) -> None:
     benchmark = benchmark_of("imgedit")
     arm = make_arm(benchmark, tmp_path)
