@@ -24,6 +24,9 @@ class Status(StrEnum):
     UNSUPPORTED = "unsupported"  # needs several input pictures, and our editors take one
 
 
+_FAILED = {store.UNANSWERED: Status.UNANSWERED, store.UNREADABLE: Status.PARSE_FAILED}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Graded:
     """One item at one turn.
@@ -217,9 +220,6 @@ def _read(ask: Ask, row: Row | None) -> tuple[Status, dict[str, float], str]:
         return Status.JUDGED, ask.read(row.reply), ""
     except ValueError as error:
         return Status.PARSE_FAILED, {}, str(error)
-
-
-_FAILED = {store.UNANSWERED: Status.UNANSWERED, store.UNREADABLE: Status.PARSE_FAILED}
 
 
 def as_json(found: TableFigures) -> dict[str, object]:

@@ -16,10 +16,10 @@ Key = tuple[str, str, str]
 
 UNANSWERED = "unanswered"  # nobody could be asked
 REFUSED = "refused"  # the judge would not answer
-UNREADABLE = "unreadable"  # the reply was cut off before it began, or the judge kept it to itself
-MISSING = "missing"  # the result is there and no picture
+UNREADABLE = "unreadable"  # it answered, and there is no text to read again
+MISSING = "missing"  # what lies in the result's place is no picture
 UNSUPPORTED = "unsupported"  # the editor can't make the item
-"""What a failure begins with. Rows without a reply that may come yet, or is of no picture, aren't stored."""
+"""What a failure begins with. Only refused and unreadable rows are stored; the others may change unasked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
