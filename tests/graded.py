@@ -12,7 +12,7 @@ def figures(benchmark: Benchmark, marks: Mapping[str, Mapping[str, float]], tabl
     """A table when these items got these marks and no other item has a result."""
     unsupported = {item.id for item in benchmark.items if item.unsupported}
     grades = {
-        item.id: Graded(status=Status.JUDGED, marks=marks[item.id])
+        item.id: Graded(status=Status.JUDGED, read=marks[item.id])
         if item.id in marks
         else Graded(status=Status.UNSUPPORTED if item.id in unsupported else Status.MISSING)
         for item in benchmark.items

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import slow_editor
 from benchmark_judge import FIXTURES, answering, pictures, question
 from chat_server import ChatServer, Hangs
 from typer.testing import CliRunner
@@ -35,6 +36,50 @@ def finish(name: str, server: ChatServer, out: Path) -> dict[str, str]:
     assert result.exit_code == 0, result.output
     [judged] = (out / "judges").iterdir()
     return {file: (judged / file).read_text() for file in ("figures.csv", "items.csv", "summary.json")}
+
+
+def test_no_whole_item_is_edited_again_after_a_kill_while_editing(tmp_path: Path) -> None:
+    """Killed with edits under way: what had its record stays, and the end is that of an unbroken run."""
+    environment = os.environ | {"PYTHONPATH": slow_editor.install(tmp_path / "plugin")}
+
+    def start(name: str) -> tuple[subprocess.Popen[bytes], Path, Path]:
+        out, log = tmp_path / name, tmp_path / f"{name}.log"
+        command = [sys.executable, "-c", "from thinkedit.cli import app; app()"]
+        command += ["evaluate", "--benchmark", "world", "--thinker", "naive_expert", "--out", str(out)]
+        command += ["editor.name=slow", f"editor.options.log={log}", "eval.tasks=6", "eval.bootstrap=100"]
+        return subprocess.Popen([*command, "rollout.concurrency=2"], env=environment), out, log
+
+    def edits(log: Path) -> int:
+        return sum(line.moment == "begin" for line in slow_editor.record(log))
+
+    def figures(out: Path) -> str:
+        [judged] = (out / "judges").iterdir()
+        return (judged / "figures.csv").read_text()
+
+    process, out, log = start("killed")
+    records = out / "arms" / "naive_expert" / "items"
+    deadline = time.monotonic() + 600
+    while len(list(records.glob("[!.]*.json"))) < 2 and time.monotonic() < deadline:
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    whole = [json.loads(path.read_text()) for path in records.glob("[!.]*.json")]
+    assert 2 <= len(whole) < 6
+    assert not (out / "judges").exists()
+    kept, before = sum(len(record["turns"]) for record in whole), edits(log)
+    assert before > kept  # some were under way
+
+    process, _, _ = start("killed")
+    assert process.wait(600) == 0
+    unbroken, other, other_log = start("whole")
+    assert unbroken.wait(600) == 0
+    assert edits(log) == before + edits(other_log) - kept
+    assert figures(out) == figures(other)
+    calls = edits(log)
+    process, _, _ = start("killed")
+    assert process.wait(600) == 0
+    assert edits(log) == calls
 
 
 @pytest.mark.parametrize("name", ["imgedit", "gedit", "risebench", "krisbench"])

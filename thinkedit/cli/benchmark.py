@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,7 @@ class Asked:
 
     benchmark: str
     data: Path | None
+    language: str | None
     out: Path | None
     arm: str | None
     results: Sequence[str]
@@ -43,12 +44,14 @@ class Asked:
 
 
 def run_benchmark(config: str | None, overrides: Sequence[str], asked: Asked) -> None:
-    """Edit what is missing, judge what is not judged, count, report."""
+    """Edit what is missing, judge what is not judged, count, report; or only count stored replies."""
+    from thinkedit import plugins
     from thinkedit.cli import options
     from thinkedit.envs.build import Parts
     from thinkedit.errors import ConfigError
     from thinkedit.evals.benchmarks import open_benchmark
-    from thinkedit.evals.benchmarks.run import locked
+    from thinkedit.evals.benchmarks.arms import stored_arms
+    from thinkedit.evals.benchmarks.run import locked, replay
 
     loaded = options.for_inference(
         config,
@@ -61,31 +64,30 @@ def run_benchmark(config: str | None, overrides: Sequence[str], asked: Asked) ->
     )
     if loaded.inference.size is not None:
         raise ConfigError("inference.size: a benchmark's pictures are edited as they are; leave it null")
-    parts = Parts.from_config(loaded)
-    try:
-        benchmark = open_benchmark(asked.benchmark, asked.data, loaded, parts.tasks)
-        out = asked.out or Path(loaded.run_dir) / "benchmarks" / benchmark.name
+    if asked.judge is not None and not asked.judge.startswith(_REPLAY):
+        raise ConfigError(
+            f"--judge takes {_REPLAY}FILE, got {asked.judge!r}; other judges are chosen by judge=NAME"
+        )
+    tasks = plugins.build("tasks", loaded.tasks.name, loaded.tasks.options)
+    benchmark = open_benchmark(asked.benchmark, asked.data, loaded, tasks, language=asked.language)
+    out = asked.out or Path(loaded.run_dir) / "benchmarks" / benchmark.name
+    if asked.judge is not None:  # editor and judge aren't built: they may want a key or a server
+        file = Path(asked.judge.removeprefix(_REPLAY))
         with locked(out):
+            arms = stored_arms(out / "arms")
+            results, folder = replay(benchmark, file, arms, out, **_interval_options(loaded))
+    else:
+        with closing(Parts.from_config(loaded)) as parts, locked(out):
             results, folder = _evaluate(parts, benchmark, out, asked)
-    finally:
-        parts.close()
     show(results, folder)
 
 
 def _evaluate(parts: Parts, benchmark: Benchmark, out: Path, asked: Asked) -> tuple[Results, Path]:
-    from thinkedit.errors import ConfigError
     from thinkedit.evals.benchmarks.arms import stored_arms
     from thinkedit.evals.benchmarks.graders import grader_for
-    from thinkedit.evals.benchmarks.run import judge_arms, replay
+    from thinkedit.evals.benchmarks.run import judge_arms
 
-    config, options = parts.config, _interval_options(parts.config)
-    if asked.judge is not None:
-        if not asked.judge.startswith(_REPLAY):
-            raise ConfigError(
-                f"--judge takes {_REPLAY}FILE, got {asked.judge!r}; other judges are chosen by judge=NAME"
-            )
-        file = Path(asked.judge.removeprefix(_REPLAY))
-        return replay(benchmark, file, stored_arms(out / "arms"), out, **options)
+    config = parts.config
     grader = grader_for(parts.judge, benchmark)  # before an edit is paid for
     foreign = _foreign(benchmark, asked.results, taken={arm.name for arm in stored_arms(out / "arms")})
     with _bar() as progress:
@@ -104,7 +106,7 @@ def _evaluate(parts: Parts, benchmark: Benchmark, out: Path, asked: Asked) -> tu
                 concurrency=config.rollout.concurrency,
                 failures=failures,
                 progress=progress,
-                **options,
+                **_interval_options(config),
             )
         )
 
@@ -206,8 +208,9 @@ def _bar() -> Iterator[Progress]:
 
 def show(results: Results, folder: Path) -> None:
     """The headlines, what is missing from them, and where everything lies."""
-    table = Table(title=f"{results.benchmark.title}, judged by {results.judge}", title_justify="left")
-    for column in ("", "table", "headline", "expected", "generated", "judged", "parse failed"):
+    table = Table(title=f"{results.benchmark.title}, judged by {results.judged_by}", title_justify="left")
+    counts = ("expected", "generated", "judged", "parse failed", "unsupported")
+    for column in ("", "table", "headline", *counts):
         table.add_column(column, justify="left" if column in ("", "table") else "right")
     from thinkedit.evals.benchmarks.tables import shown_figure
 
@@ -216,14 +219,9 @@ def show(results: Results, folder: Path) -> None:
             headline, coverage = found.headline(), found.coverage
             if headline is None or not coverage.n_expected:
                 continue
-            counts = (
-                coverage.n_expected,
-                coverage.n_generated,
-                coverage.n_judged,
-                coverage.n_parse_failed,
-            )
+            numbers = (getattr(coverage, f"n_{name.replace(' ', '_')}") for name in counts)
             text = shown_figure(headline, found.table.digits)
-            table.add_row(arm.name, found.table.key, text, *map(str, counts))
+            table.add_row(arm.name, found.table.key, text, *map(str, numbers))
     console.print(table)
     for note in results.notes:
         console.print(f"  {note}", style="yellow")

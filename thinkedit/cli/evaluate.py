@@ -37,6 +37,16 @@ def evaluate(
     data: Annotated[
         Path | None, typer.Option("--data", help="The benchmark's own files.", rich_help_panel=_BENCHMARKS)
     ] = None,
+    language: Annotated[
+        str | None,
+        typer.Option(
+            "--language",
+            metavar="en|cn",
+            help="One half of gedit alone; both without it.",
+            show_default=False,
+            rich_help_panel=_BENCHMARKS,
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -117,6 +127,7 @@ def evaluate(
     """
     asked: dict[str, Any] = {
         "data": data,
+        "language": language,
         "out": out,
         "thinker": thinker,
         "model": model,

@@ -73,6 +73,37 @@ def test_stored_replies_are_counted_without_editor_and_judge(tmp_path: Path) -> 
     assert not (tmp_path / "b" / "arms").exists()
 
 
+def test_one_half_of_gedit_is_asked_for_by_name(tmp_path: Path) -> None:
+    replies = tmp_path / "replies.jsonl"
+    lines = [
+        {"item": f"en/{key}-1", "metric": metric, "reply": '{"score": [4, 9]}'}
+        for key in ("subject-add", "color_alter")
+        for metric in ("SC", "PQ")
+    ]
+    replies.write_text("\n".join(map(json.dumps, lines)))
+    evaluate(
+        *("--benchmark", "gedit", "--data", FIXTURES / "gedit", "--out", tmp_path),
+        *("--judge", f"replay:{replies}", "--language", "en"),
+    )
+    rows = figures(tmp_path, column="G_O", source="measured")
+    assert [(row["table"], row["value"]) for row in rows] == [
+        ("gedit-en-full", "4.0"),
+        ("gedit-en-intersection", "4.0"),
+    ]
+
+
+def test_replies_are_counted_without_the_judges_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    replies = tmp_path / "replies.jsonl"
+    replies.write_text(json.dumps({"item": "11", "metric": "criteria", "reply": "none"}))
+    evaluate(
+        *("--benchmark", "imgedit", "--data", FIXTURES / "imgedit", "--out", tmp_path),
+        *("--judge", f"replay:{replies}", "judge=viescore"),
+    )
+    [row] = figures(tmp_path, column="Overall", source="measured")
+    assert (row["n_expected"], row["n_parse_failed"]) == ("5", "1")
+
+
 def test_results_of_others_are_judged_as_they_lie(tmp_path: Path) -> None:
     world(tmp_path)
     theirs = tmp_path / "arms" / "single_edit" / "final"
@@ -117,6 +148,7 @@ def test_a_failing_editor_leaves_items_out_and_the_headline_withheld(tmp_path: P
         (["--benchmark", "gedit", "--data", str(FIXTURES / "gedit")], "judge=viescore"),
         (["--benchmark", "world", "inference.size=64x64"], "inference.size"),
         (["--benchmark", "world", "--arm", "../x"], "becomes a folder's"),
+        (["--benchmark", "world", "--language", "en"], "world has one language"),
         (["--data", "x"], "data: only with --benchmark NAME"),
     ],
 )

@@ -7,7 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thinkedit.evals.stats import critic_error, mean_interval, paired_difference
+from thinkedit.evals.stats import (
+    critic_error,
+    mean_interval,
+    paired_difference,
+    strata_interval,
+)
 from thinkedit.types import Scores
 
 scores = st.lists(st.floats(0, 10), min_size=2, max_size=40)
@@ -34,6 +39,28 @@ def test_about_95_percent_of_intervals_cover_the_true_mean() -> None:
         interval = mean_interval(rng.exponential(5.0, 80), resamples=400, seed=trial)
         covered += interval.low <= 5.0 <= interval.high
     assert 0.88 <= covered / 200 <= 0.99
+
+
+# 1.96 standard errors of the mean, within the 2 % that 20,000 resamples leave to chance.
+HALF_WIDTH = pytest.approx(1.96 * (0.25 / 1000) ** 0.5, rel=0.04)  # 0.0310: ones and noughts vary by 0.25
+
+
+def test_an_interval_is_as_wide_as_the_known_variance_makes_it() -> None:
+    values = [0.0, 1.0] * 500
+    for found in (
+        mean_interval(values, resamples=20_000),
+        strata_interval([[(value, 1.0) for value in values]], resamples=20_000),
+        strata_interval([[(4 * value, 4.0) for value in values]], resamples=20_000),  # four marks an item
+    ):
+        assert (found.mean - found.low, found.high - found.mean) == (HALF_WIDTH, HALF_WIDTH)
+
+
+def test_an_interval_over_strata_adds_their_variances() -> None:
+    """Of the means of 400 ones and noughts and of 100 noughts and twos: 0.25 / 400 and 1 / 100."""
+    strata = [[(0.0, 1.0), (1.0, 1.0)] * 200, [(0.0, 1.0), (2.0, 1.0)] * 50]
+    found = strata_interval(strata, resamples=20_000)
+    half = pytest.approx(1.96 * ((0.000625 + 0.01) / 4) ** 0.5, rel=0.04)  # 0.101
+    assert (found.mean - found.low, found.high - found.mean) == (half, half)
 
 
 def test_one_value_has_a_mean_but_no_interval() -> None:

@@ -20,17 +20,22 @@ FROM_FILES: dict[str, type[ImgEdit | GEdit | RISEBench | KRISBench]] = {
 NAMES = (*FROM_FILES, World.name)
 
 
-def open_benchmark(name: str, data: Path | None, config: Config, tasks: TaskSource) -> Benchmark:
+def open_benchmark(
+    name: str, data: Path | None, config: Config, tasks: TaskSource, *, language: str | None = None
+) -> Benchmark:
     """A benchmark with its items; pictures are read when they are needed.
 
     Args:
         data: where its files lie; None for the built-in world, whose tasks are `tasks`.
+        language: of GEdit-Bench, which has two; None takes both.
 
     Raises:
-        UnknownName: no such benchmark.
-        ConfigError: files where none are needed, or none where they are.
+        UnknownName: no such benchmark or language.
+        ConfigError: files where none are needed, or none where they are; a language where there is one.
         DataError: files that are not as they should be.
     """
+    if language is not None and name in NAMES and name != GEdit.name:
+        raise ConfigError(f"--language: {name} has one language; only {GEdit.name} has several")
     if name == World.name:
         if data is not None:
             raise ConfigError("the benchmark world makes its own pictures: leave --data out")
@@ -45,4 +50,4 @@ def open_benchmark(name: str, data: Path | None, config: Config, tasks: TaskSour
         raise ConfigError(
             f"{kind.title} needs its files, --data PATH: {given}; docs/benchmarks.md says which"
         )
-    return kind(data)
+    return GEdit(data, language) if kind is GEdit else kind(data)

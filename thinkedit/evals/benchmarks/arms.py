@@ -6,6 +6,7 @@
     arms/<arm>/items/<item>.json       prompts, critiques, how it ended; written last, so there when whole
 
 An item that stopped early has its last edit in every later turn, so that each turn covers all items.
+Results of another instruction or source picture than the benchmark's files now have are not there.
 """
 
 from __future__ import annotations
@@ -62,28 +63,31 @@ class Arm:
     """
 
     def __init__(self, name: str, folder: Path, turns: Sequence[str], *, foreign: bool = False) -> None:
-        self.name, self.folder, self.turns, self._foreign = name, folder, tuple(turns), foreign
+        self.name, self.folder, self.turns, self.foreign = name, folder, tuple(turns), foreign
 
     def picture(self, benchmark: Benchmark, item: Item, turn: str) -> Path | None:
         """Where a result lies; None when it is not there."""
-        if self._foreign:
+        if self.foreign:
             return benchmark.find(self.folder, item)
-        if not self._record(item).is_file():
-            return None
-        return benchmark.find(self._turn(turn), item)
+        return None if self.record(item) is None else benchmark.find(self._turn(turn), item)
 
     def record(self, item: Item) -> dict[str, Any] | None:
-        """The item's prompts and critiques; None where there are none."""
+        """The item's prompts and critiques; None where there are none.
+
+        Raises:
+            DataError: the item's source can't be read.
+        """
         path = self._record(item)
-        if self._foreign or not path.is_file():
+        if self.foreign or not path.is_file():
             return None
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return found
+        made_of = found.get("instruction"), found.get("source")
+        return found if made_of == (item.instruction, item.source_key) else None
 
     def about(self) -> dict[str, Any]:
         """Who edited and thought; empty for a foreign folder."""
         path = self.folder / _ABOUT
-        return {} if self._foreign or not path.is_file() else dict(json.loads(path.read_text("utf-8")))
+        return {} if self.foreign or not path.is_file() else dict(json.loads(path.read_text("utf-8")))
 
     def _turn(self, turn: str) -> Path:
         return self.folder / (turn if turn == FINAL else f"turn{turn}")
@@ -94,29 +98,34 @@ class Arm:
         return self.folder / "items" / f"{safe}-{hashlib.sha256(item.id.encode()).hexdigest()[:8]}.json"
 
     def write(self, benchmark: Benchmark, item: Item, course: Course) -> None:
-        """Every turn's result, filled forward, and last the record."""
+        """Every turn's result with what belongs beside it, filled forward, and last the record."""
+        vouching = self._record(item)
+        vouching.unlink(missing_ok=True)  # or one of other results would vouch for half of these
         by_turn = [min(turn, len(course.images) - 1) for turn in range(len(self.turns) - 1)]
-        written: dict[int, Path] = {}
+        coded = [encode_png(image) for image in course.images]
+        written: dict[bytes, Path] = {}
         for turn, index in zip(self.turns, [*by_turn, course.chosen], strict=True):
-            path = benchmark.result(self._turn(turn), item)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if index in written:
-                _copy(written[index], path)
-            else:
-                write_atomically(path, encode_png(course.images[index]), sync=False)
-                written[index] = path
+            folder = self._turn(turn)
+            extras = benchmark.extras(folder, item, course.images[index])
+            for path, data in {benchmark.result(folder, item): coded[index], **extras}.items():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                if data in written:
+                    _copy(written[data], path)
+                else:
+                    write_atomically(path, data, sync=False)
+                    written[data] = path
         record = {
             "item": item.id,
             "kind": item.kind,
             "instruction": item.instruction,
+            "source": item.source_key,
             "stop": course.stop,
             "detail": course.detail,
             "chosen": course.chosen,
             "turns": [asdict(step) for step in course.steps],
         }
-        path = self._record(item)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps(record, ensure_ascii=False, indent=1).encode(), sync=True)
+        vouching.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(vouching, json.dumps(record, ensure_ascii=False, indent=1).encode(), sync=True)
 
 
 def open_arm(root: Path, name: str, about: Mapping[str, Any], turns: Sequence[str]) -> Arm:

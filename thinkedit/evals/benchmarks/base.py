@@ -9,9 +9,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
+from thinkedit.actors.images import image_key
 from thinkedit.types import RGB
 
 Marks = Mapping[str, float]
@@ -20,10 +22,13 @@ Marks = Mapping[str, float]
 Read = Callable[[str], dict[str, float]]
 """Reads the marks out of a raw reply. Raises ValueError for one that is not what was asked for."""
 
+Loader = Callable[[], RGB]
+"""Reads a picture when it is needed. Raises DataError when it can't."""
+
 SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)  # no slots: the key is kept
 class Item:
     """One edit to make and grade.
 
@@ -31,6 +36,7 @@ class Item:
     kind: its task type, as the benchmark calls it.
     path: of its result in the official layout, below the benchmark's folder and without suffix.
     sources: loaders of its input pictures, in order. Editors get the only one.
+    references: loaders of pictures that judges are shown besides.
     unsupported: why it can't be made with one input picture; empty when it can.
     facts: the benchmark's own record.
     """
@@ -39,7 +45,8 @@ class Item:
     kind: str
     instruction: str
     path: str
-    sources: Sequence[Callable[[], RGB]]
+    sources: Sequence[Loader]
+    references: Sequence[Loader] = ()
     unsupported: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
 
@@ -50,6 +57,20 @@ class Item:
             DataError: it can't be read.
         """
         return self.sources[0]()
+
+    @cached_property
+    def source_key(self) -> str:
+        """Names the pictures to edit by their content. They are read for it, once.
+
+        Raises:
+            DataError: one can't be read.
+        """
+        return _key(self.sources)
+
+    @cached_property
+    def reference_key(self) -> str:
+        """As `source_key`, of the references."""
+        return _key(self.references)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -70,8 +91,11 @@ class Ask:
     schema: Mapping[str, Any] | None = None
 
 
-Part = Callable[[Item, Marks], tuple[float, float] | None]
-"""What an item adds to a column: (sum of values, their number), or None when it has no part in it."""
+Part = Callable[[Item, Marks], tuple[float, float]]
+"""What an item adds to a column: (sum of values, their number)."""
+
+Keep = Callable[[Item], bool]
+"""Which items belong to a column or table."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -79,11 +103,16 @@ class Column:
     """One figure: the mean, over strata, of the sum of values divided by their number.
 
     One stratum (the default) gives a plain or pooled mean, one per kind a macro mean.
-    headline: what the benchmark is quoted by; never given without full coverage.
+    keep: which of the table's items have a part in it.
+    mark: the one mark that it is a mean of, which then counts wherever it was read; if empty, an item
+        counts with all its marks or not at all.
+    headline: what the benchmark is quoted by; never given without full coverage, so it keeps all items.
     """
 
     name: str
     part: Part
+    keep: Keep = lambda item: True
+    mark: str = ""
     stratum: Callable[[Item], str] = lambda item: ""
     headline: bool = False
 
@@ -99,7 +128,7 @@ class Table:
     key: str
     title: str
     columns: Sequence[Column]
-    keep: Callable[[Item], bool] = lambda item: True
+    keep: Keep = lambda item: True
     digits: int = 2
 
 
@@ -116,7 +145,7 @@ class Benchmark(ABC):
     name: ClassVar[str]
     title: ClassVar[str]
     version: ClassVar[str] = "1"
-    official_size: ClassVar[int | None] = None
+    official_size: int | None = None
     prefixes: ClassVar[tuple[str, ...]] = ("",)
     by_model: ClassVar[bool] = True
     items: Sequence[Item]
@@ -133,6 +162,10 @@ class Benchmark(ABC):
         """Where our result of an item goes."""
         return folder / self.prefixes[0] / f"{item.path}.png"
 
+    def extras(self, folder: Path, item: Item, edited: RGB) -> Mapping[Path, bytes]:
+        """What the official scorer reads beside our result, with where it goes; nothing for most."""
+        return {}
+
     def find(self, folder: Path, item: Item) -> Path | None:
         """Where a result of an item lies in anybody's folder of the official layout; None if nowhere."""
         for prefix in self.prefixes:
@@ -146,9 +179,14 @@ class Benchmark(ABC):
         """What the item itself scores in the first headline it has a part in; to sort by."""
         for table in self.tables():
             for column in table.columns:
-                if column.headline and table.keep(item) and (part := column.part(item, marks)):
-                    return part[0] / part[1]
+                if column.headline and table.keep(item) and column.keep(item):
+                    total, number = column.part(item, marks)
+                    return total / number
         return None
+
+
+def _key(pictures: Sequence[Loader]) -> str:
+    return " ".join(image_key(load()) for load in pictures)
 
 
 def mean_of(mark: str) -> Part:
@@ -156,6 +194,6 @@ def mean_of(mark: str) -> Part:
     return lambda item, marks: (marks[mark], 1.0)
 
 
-def only(kind: str, part: Part) -> Part:
-    """As `part`, of one kind of item."""
-    return lambda item, marks: part(item, marks) if item.kind == kind else None
+def of_kind(kind: str) -> Keep:
+    """Items of one kind."""
+    return lambda item: item.kind == kind

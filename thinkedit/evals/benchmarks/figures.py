@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 
+from thinkedit.evals.benchmarks import store
 from thinkedit.evals.benchmarks.base import Ask, Benchmark, Column, Item, Marks, Table
-from thinkedit.evals.benchmarks.store import UNANSWERED, Row
+from thinkedit.evals.benchmarks.store import Row
 from thinkedit.evals.stats import Interval, strata_interval
 
 
@@ -19,17 +20,34 @@ class Status(StrEnum):
     PARSE_FAILED = "parse_failed"  # a reply that does not hold the marks it should
     REFUSED = "refused"  # the judge would not answer
     UNANSWERED = "unanswered"  # the judge could not be asked
-    MISSING = "missing"  # no result was made
-    UNSUPPORTED = "unsupported"  # needs several input pictures, and no result is there
+    MISSING = "missing"  # no result was made, or what lies there is no picture
+    UNSUPPORTED = "unsupported"  # needs several input pictures, and our editors take one
+
+
+_FAILED = {store.UNANSWERED: Status.UNANSWERED, store.UNREADABLE: Status.PARSE_FAILED}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Graded:
-    """One item at one turn. marks: all of them when judged, else empty. faults: by metric."""
+    """One item at one turn.
+
+    read: the marks that could be read, all of them when judged. faults: by metric, or of the "result".
+    """
 
     status: Status
-    marks: Marks = field(default_factory=dict)
+    read: Marks = field(default_factory=dict)
     faults: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def marks(self) -> Marks:
+        """All marks of the item; empty unless it is judged."""
+        return self.read if self.status is Status.JUDGED else {}
+
+    def marks_for(self, column: Column) -> Marks:
+        """What a column counts; empty when the item has no part in it."""
+        if not column.mark:
+            return self.marks
+        return self.read if column.mark in self.read else {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,10 +84,16 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """One column: None when nothing counts in it; `withheld` when it is a headline without full coverage
-    (then the interval is of what there is, and must not be quoted)."""
+    """One column.
+
+    interval: None when nothing counts in it.
+    n_expected, n_judged: items that the column is about, without unsupported ones, and that count in it.
+    withheld: a headline without full coverage; the interval is of what there is, and must not be quoted.
+    """
 
     name: str
+    n_expected: int
+    n_judged: int
     interval: Interval | None
     headline: bool
     withheld: bool
@@ -94,7 +118,7 @@ Grades = dict[str, Graded]
 def grade(benchmark: Benchmark, rows: Iterable[Row]) -> dict[str, Grades]:
     """Every item at every turn that the rows name.
 
-    An item without a row at a turn has no result there.
+    An item without a row at a turn has no result there: a folder of results tells no more.
     """
     by_turn: dict[str, dict[str, dict[str, Row]]] = defaultdict(lambda: defaultdict(dict))
     for row in rows:
@@ -134,11 +158,10 @@ def gain(
     strata: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for item in benchmark.items:
         old, new = before.get(item.id), after.get(item.id)
-        if not (keep.keep(item) and old and new and old.marks and new.marks):
+        if not (keep.keep(item) and column.keep(item) and old and new and old.marks and new.marks):
             continue
         was, now = column.part(item, old.marks), column.part(item, new.marks)
-        if was is not None and now is not None:
-            strata[column.stratum(item)].append((now[0] - was[0], was[1]))
+        strata[column.stratum(item)].append((now[0] - was[0], was[1]))
     return strata_interval(list(strata.values()), resamples=resamples, seed=seed) if strata else None
 
 
@@ -150,22 +173,31 @@ def _tabulate(
     figures = []
     for column in table.columns:
         strata: dict[str, list[tuple[float, float]]] = defaultdict(list)
-        for item in items:
-            marks = grades[item.id].marks
-            part = column.part(item, marks) if marks else None
-            if part is not None:
-                strata[column.stratum(item)].append(part)
+        about = [item for item in items if column.keep(item)]
+        for item in about:
+            if marks := grades[item.id].marks_for(column):
+                strata[column.stratum(item)].append(column.part(item, marks))
         interval = strata_interval(list(strata.values()), resamples=resamples, seed=seed) if strata else None
         withheld = column.headline and not coverage.complete
         figures.append(
-            Figure(name=column.name, interval=interval, headline=column.headline, withheld=withheld)
+            Figure(
+                name=column.name,
+                n_expected=sum(grades[item.id].status is not Status.UNSUPPORTED for item in about),
+                n_judged=0 if interval is None else interval.n,
+                interval=interval,
+                headline=column.headline,
+                withheld=withheld,
+            )
         )
     return TableFigures(table=table, coverage=coverage, figures=figures)
 
 
 def _grade(benchmark: Benchmark, item: Item, rows: Mapping[str, Row]) -> Graded:
     if not rows:
-        return Graded(status=Status.UNSUPPORTED if item.unsupported else Status.MISSING)
+        return Graded(status=Status.MISSING)
+    for row in rows.values():
+        if row.lacks in (store.MISSING, store.UNSUPPORTED):
+            return Graded(status=Status(row.lacks), faults={"result": row.failure})
     marks: dict[str, float] = {}
     faults: dict[str, str] = {}
     worst = Status.JUDGED
@@ -176,15 +208,14 @@ def _grade(benchmark: Benchmark, item: Item, rows: Mapping[str, Row]) -> Graded:
         if fault:
             faults[ask.metric] = fault
             worst = max(worst, status, key=order.index)
-    return Graded(status=worst, marks={} if faults else marks, faults=faults)
+    return Graded(status=worst, read=marks, faults=faults)
 
 
 def _read(ask: Ask, row: Row | None) -> tuple[Status, dict[str, float], str]:
     if row is None:
         return Status.UNANSWERED, {}, "never asked"
     if row.reply is None:
-        status = Status.UNANSWERED if row.failure.startswith(UNANSWERED) else Status.REFUSED
-        return status, {}, row.failure
+        return _FAILED.get(row.lacks, Status.REFUSED), {}, row.failure
     try:
         return Status.JUDGED, ask.read(row.reply), ""
     except ValueError as error:
@@ -198,6 +229,8 @@ def as_json(found: TableFigures) -> dict[str, object]:
         interval = None if figure.interval is None else asdict(figure.interval)
         columns[figure.name] = {
             "value": None if figure.withheld else interval,
+            "n_judged": figure.n_judged,
+            "n_expected": figure.n_expected,
             "headline": figure.headline,
             "withheld": figure.withheld,
             **({"of_what_was_judged": interval} if figure.withheld else {}),

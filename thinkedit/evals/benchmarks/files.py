@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from thinkedit.envs.images import read_rgb
 from thinkedit.errors import DataError
-from thinkedit.types import RGB
+from thinkedit.evals.benchmarks.base import Loader
 
 
 def read_json(path: Path) -> Any:
@@ -59,12 +59,12 @@ def absent(value: Any) -> bool:
     return value is None or value == "" or value != value
 
 
-def picture(path: Path) -> Callable[[], RGB]:
+def picture(path: Path) -> Loader:
     """A loader of a picture file."""
     return partial(read_rgb, path)
 
 
-def known_picture(path: Path, where: str) -> Callable[[], RGB]:
+def known_picture(path: Path, where: str) -> Loader:
     """As `picture`, of a file that is there.
 
     Raises:
@@ -77,4 +77,9 @@ def known_picture(path: Path, where: str) -> Callable[[], RGB]:
 
 def quoted(text: str) -> str:
     """Text from outside in a question: a JSON string, so that its end and its line breaks are plain."""
-    return json.dumps(text.encode("utf-8", "replace").decode(), ensure_ascii=False)
+    return json.dumps(encodable(text), ensure_ascii=False)
+
+
+def encodable(text: str) -> str:
+    """The text without half characters (lone surrogates), which JSON may hold and no file or database."""
+    return text.encode("utf-8", "replace").decode()

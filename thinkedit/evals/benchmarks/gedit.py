@@ -1,8 +1,9 @@
 """GEdit-Bench: eleven kinds of edit in English and Chinese, judged by VIEScore's two questions.
 
 Layout: the data set's parquet files (key, task_type, instruction, instruction_language, input_image,
-Intersection_exist); results in `fullset/{task_type}/{language}/{key}.png`. The source that is edited
-and judged is `input_image`, everywhere the same.
+Intersection_exist); results in `fullset/{task_type}/{language}/{key}.png`, each beside its source in
+`{key}_SRCIMG.png`, where the official script looks for it. The source that is edited and judged is
+`input_image`, everywhere the same.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from math import sqrt
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from thinkedit.envs.editors.pictures import scale
+from thinkedit.envs.editors.pictures import encode_png, scale
 from thinkedit.envs.images import read_rgb
-from thinkedit.errors import DataError
-from thinkedit.evals.benchmarks.base import Ask, Benchmark, Column, Item, Marks, Part, Table, mean_of, only
+from thinkedit.errors import DataError, UnknownName
+from thinkedit.evals.benchmarks.base import Ask, Benchmark, Column, Item, Marks, Part, Table, mean_of, of_kind
 from thinkedit.evals.benchmarks.files import text_of
 from thinkedit.rewards.judges.verdict_text import read_marks
 from thinkedit.rewards.judges.viescore_prompts import QUESTIONS
@@ -44,33 +45,40 @@ class GEdit(Benchmark):
     name = "gedit"
     title = "GEdit-Bench"
     version = f"viescore-{QUESTIONS.version}"
-    official_size: ClassVar[int | None] = 1212  # 606 in each language
     prefixes = ("fullset", "")
 
-    def __init__(self, data: Path, languages: Sequence[str] = LANGUAGES) -> None:
+    def __init__(self, data: Path, language: str | None = None) -> None:
         """
         Args:
             data: a folder with the parquet files, at any depth, or one such file.
-            languages: which halves to take.
+            language: "en" or "cn" takes that half alone; None takes what is there.
 
         Raises:
-            DataError: no parquet files, or a record that is not as it should be.
+            UnknownName: another language.
+            DataError: no parquet files, none of that language in them, or a record that is not as it
+                should be.
         """
+        if language not in (None, *LANGUAGES):
+            raise UnknownName("language", str(language), LANGUAGES)
         files = [data] if data.is_file() else sorted(data.rglob("*.parquet"))
         if not files:
             raise DataError(f"{data}: {self.title} expects the data set's parquet files there")
-        self.languages = tuple(languages)
-        self.items = [
-            item
-            for file in files
-            for item in _items(file)
-            if item.facts["instruction_language"] in self.languages
-        ]
+        every = [item for file in files for item in _items(file)]
+        self.items = [item for item in every if language in (None, item.facts["instruction_language"])]
+        if not self.items:
+            raise DataError(f"{data}: no items in language {language!r}; leave --language out to take all")
+        found = {item.facts["instruction_language"] for item in self.items}
+        self.languages = [known for known in LANGUAGES if known in found]
+        self.official_size = 606 * len(self.languages)
         seen: set[str] = set()
         for item in self.items:
             if item.id in seen:
                 raise DataError(f"{data}: item {item.id!r} is there twice")
             seen.add(item.id)
+
+    def extras(self, folder: Path, item: Item, edited: RGB) -> Mapping[Path, bytes]:
+        """The source: the official script opens it beside the result, and gives no score without."""
+        return {folder / self.prefixes[0] / f"{item.path}_SRCIMG.png": encode_png(item.source())}
 
     def asks(self, item: Item) -> Sequence[Ask]:
         def both(edited: RGB) -> tuple[RGB, RGB]:
@@ -115,7 +123,7 @@ class GEdit(Benchmark):
         named: dict[str, Part] = {"SC": mean_of("SC"), "PQ": mean_of("PQ")}
         columns = [Column(name=f"G_{name}", part=part, stratum=by_kind) for name, part in named.items()]
         columns.append(Column(name="G_O", part=_overall, stratum=by_kind, headline=True))
-        return columns + [Column(name=kind, part=only(kind, _overall)) for kind in KINDS]
+        return columns + [Column(name=kind, part=_overall, keep=of_kind(kind)) for kind in KINDS]
 
 
 def _overall(item: Item, marks: Marks) -> tuple[float, float]:

@@ -70,6 +70,10 @@ def thinking_editor(thinking: ThinkingEditor, options: Options) -> Maker:
     return make
 
 
+def _is_made(benchmark: Benchmark, arm: Arm, item: Item) -> bool:
+    return all(arm.picture(benchmark, item, turn) for turn in arm.turns)
+
+
 def _step(attempt: Attempt) -> Step:
     thought = attempt.thought
     predicted = None if thought is None else thought.predicted
@@ -89,7 +93,9 @@ async def generate(
     concurrency: int,
     progress: Callable[[int], None] = lambda done: None,
 ) -> dict[str, str]:
-    """Make what is missing of an arm. Items that need several input pictures are left out.
+    """Make what is missing of an arm, or was made of another instruction or source picture.
+
+    Items that need several input pictures are left out.
 
     Returns:
         What failed, by item; they are missing, and the next run tries them again.
@@ -103,7 +109,7 @@ async def generate(
 
     async def one(item: Item) -> None:
         nonlocal done
-        if arm.picture(benchmark, item, arm.turns[-1]) is None:
+        if not await asyncio.to_thread(_is_made, benchmark, arm, item):
             source = await asyncio.to_thread(item.source)
             try:
                 course = await make(source, item.instruction)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from thinkedit.envs.editors.cache import CachedJudge
 from thinkedit.errors import ConfigError, JudgeRefused, JudgeUnreadable
 from thinkedit.evals.benchmarks.base import Ask, Benchmark, Item
+from thinkedit.evals.benchmarks.store import REFUSED, UNREADABLE
 from thinkedit.evals.benchmarks.world import write_verdict
 from thinkedit.rewards.judges.base import Judge
 from thinkedit.rewards.judges.viescore import VIEScoreJudge
@@ -73,10 +74,10 @@ class ChatGrader(Grader):
         except JudgeUnreadable:
             # Kept as it came: what can't be read today may be tomorrow, and is counted until then.
             if not heard:
-                return Said(reply=None, failure="unreadable: the reply was cut off before it began")
+                return Said(reply=None, failure=f"{UNREADABLE}: the reply was cut off before it began")
             return Said(reply=heard[-1], calls=len(heard))
         except JudgeRefused as error:
-            return Said(reply=None, failure=f"refused: {error}")
+            return Said(reply=None, failure=f"{REFUSED}: {error}")
         return Said(reply=answer.text, model=answer.model, calls=1 + len(answer.faults))
 
 
@@ -93,8 +94,10 @@ class JudgeGrader(Grader):
         source, result = ask.pictures(edited)
         try:
             verdict = await self._judge.judge_async(source, result, item.instruction)
-        except (JudgeRefused, JudgeUnreadable) as error:
-            return Said(reply=None, failure=f"refused: {error}")
+        except JudgeRefused as error:
+            return Said(reply=None, failure=f"{REFUSED}: {error}")
+        except JudgeUnreadable as error:
+            return Said(reply=None, failure=f"{UNREADABLE}: {error}")
         return Said(reply=write_verdict(verdict.scores), model=verdict.judge_id)
 
 

@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
 
 from thinkedit.errors import DataError, UnknownName
-from thinkedit.evals.benchmarks.base import Ask, Benchmark, Column, Item, Marks, Table, only
+from thinkedit.evals.benchmarks.base import Ask, Benchmark, Column, Item, Marks, Table, of_kind
 from thinkedit.evals.benchmarks.files import known_picture, one_of, quoted, read_json, text_of
 from thinkedit.evals.benchmarks.replies import named_numbers
 
@@ -107,7 +106,7 @@ Brief reasoning: <at most twenty words>
 class ImgEdit(Benchmark):
     name = "imgedit"
     title = "ImgEdit-Bench"
-    official_size: ClassVar[int | None] = 737
+    official_size = 737
     prefixes = ("gen_image", "")
 
     def __init__(self, data: Path) -> None:
@@ -152,7 +151,7 @@ class ImgEdit(Benchmark):
         return [Ask(metric="criteria", text=text, read=read, pictures=lambda edited: (item.source(), edited))]
 
     def tables(self) -> Sequence[Table]:
-        columns = [Column(name=label, part=only(kind, _mean)) for kind, label in LABELS.items()]
+        columns = [Column(name=label, part=_mean, keep=of_kind(kind)) for kind, label in LABELS.items()]
         columns.append(Column(name="Overall", part=_mean, headline=True))
         columns.append(Column(name="Macro", part=_mean, stratum=lambda item: item.kind))
         return [Table(key="imgedit", title=self.title, columns=columns)]

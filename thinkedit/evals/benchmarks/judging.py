@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from thinkedit.envs.images import read_rgb
-from thinkedit.errors import ServiceError
+from thinkedit.errors import DataError, ServiceError
 from thinkedit.evals.benchmarks.arms import Arm
 from thinkedit.evals.benchmarks.base import Ask, Benchmark, Item
+from thinkedit.evals.benchmarks.files import encodable
 from thinkedit.evals.benchmarks.graders import Grader
 from thinkedit.evals.benchmarks.pool import each
-from thinkedit.evals.benchmarks.store import UNANSWERED, ReplyStore, Row
+from thinkedit.evals.benchmarks.store import MISSING, UNANSWERED, UNSUPPORTED, ReplyStore, Row
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,11 @@ async def judge(
         progress: called with the number of questions answered, and of all.
 
     Returns:
-        A row for each question about each result that is there; unanswered ones included.
+        A row for each question about each result that is there, unanswered and damaged ones included;
+        and one for each item and turn that the arm's editor can't make.
+
+    Raises:
+        DataError: a picture of the benchmark itself can't be read.
     """
     rows, jobs = _sorted_out(benchmark, arm, turns, store, again)
     done = 0
@@ -73,11 +78,17 @@ async def _answer(job: _Job, arm: str, grader: Grader, store: ReplyStore) -> lis
     row = Row(arm=arm, item=job.item.id, turn="", metric=job.ask.metric, seen=job.seen)
     try:
         edited = await asyncio.to_thread(read_rgb, job.picture)
+    except DataError as error:  # one bad file among a thousand
+        log.warning("%s counts as missing: %s", job.item.id, error)
+        return [replace(row, turn=turn, failure=f"{MISSING}: {error}") for turn in job.turns]
+    try:
         said = await grader.ask(job.item, job.ask, edited)
     except ServiceError as error:
         log.info("%s, %s: %s", job.item.id, job.ask.metric, error)
-        return [replace(row, turn=turn, failure=f"{UNANSWERED}: {error}") for turn in job.turns]
-    row = replace(row, reply=said.reply, failure=said.failure, model=said.model)
+        why = encodable(f"{UNANSWERED}: {error}")
+        return [replace(row, turn=turn, failure=why) for turn in job.turns]
+    reply = None if said.reply is None else encodable(said.reply)
+    row = replace(row, reply=reply, failure=encodable(said.failure), model=said.model)
     found = [replace(row, turn=turn, calls=said.calls if k == 0 else 0) for k, turn in enumerate(job.turns)]
     store.put(found)
     return found
@@ -94,8 +105,13 @@ def _sorted_out(
     for item in benchmark.items:
         pictures = {turn: path for turn in turns if (path := arm.picture(benchmark, item, turn))}
         hashes = {turn: hashlib.sha256(path.read_bytes()).hexdigest() for turn, path in pictures.items()}
+        if item.unsupported and not arm.foreign:
+            why = f"{UNSUPPORTED}: {item.unsupported}"
+            metric = benchmark.asks(item)[0].metric
+            rows += [Row(arm=arm.name, item=item.id, turn=t, metric=metric, failure=why) for t in turns]
+            continue
         for ask in benchmark.asks(item):
-            seen = {turn: _seen(ask, digest) for turn, digest in hashes.items()}
+            seen = {turn: _seen(item, ask, digest) for turn, digest in hashes.items()}
             kept = [row for turn in arm.turns if (row := known.get((item.id, turn, ask.metric)))]
             held = {row.seen: row for row in kept if not (again and _fruitless(row, ask))}
             asked: dict[str, _Job] = {}
@@ -113,9 +129,10 @@ def _sorted_out(
     return rows + copies, jobs
 
 
-def _seen(ask: Ask, picture: str) -> str:
-    """Names a question about a picture, by what decides on its answer but the judge."""
-    return hashlib.sha256("\0".join((picture, ask.system, ask.text)).encode()).hexdigest()[:32]
+def _seen(item: Item, ask: Ask, result: str) -> str:
+    """Names a question about a result, by what decides on its answer but the judge."""
+    parts = (result, item.source_key, item.reference_key, ask.system, ask.text)
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
 def _fruitless(row: Row, ask: Ask) -> bool:

@@ -1,9 +1,12 @@
 """KRIS-Bench: edits that take knowledge, in seven dimensions of three kinds.
 
 Layout: a folder per category with `annotation.json` (id -> ori_img, gt_img, ins_en, explain_en) and its
-pictures; results in `{category}/{id}.png`. Metrics, with marks from 1 to 5: VC (what should stay
-stayed), VQ (how well made), IF (instruction followed) and KP (knowledge shown, only where there is an
-explanation to hold it against). The names are the benchmark's, the questions are ours.
+pictures; results in `{category}/{id}.png`, as the paper's copy of the script reads them, and once more
+as `.jpg`, which is all that the official script reads. The lossless one is judged here.
+
+Metrics, with marks from 1 to 5: VC (what should stay stayed), VQ (how well made), IF (instruction
+followed) and KP (knowledge shown, only where there is an explanation to hold it against). The names are
+the benchmark's, the questions are ours.
 
 Items with several input pictures can't be made by an editor that takes one: they are counted out, by
 number. Results of another system for them are graded, with every input shown.
@@ -11,14 +14,17 @@ number. Results of another system for them are graded, with every input shown.
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
+
+from PIL import Image
 
 from thinkedit.errors import DataError, UnknownName
-from thinkedit.evals.benchmarks.base import Ask, Benchmark, Column, Item, Marks, Part, Table
+from thinkedit.evals.benchmarks.base import Ask, Benchmark, Column, Item, Loader, Marks, Table
 from thinkedit.evals.benchmarks.files import absent, known_picture, quoted, read_json, text_of
 from thinkedit.evals.benchmarks.replies import json_numbers
 from thinkedit.types import RGB
@@ -44,7 +50,7 @@ META = {
     "Conceptual": ("Social", "Natural"),
     "Procedural": ("Logical", "Instruction"),
 }
-"""Published averages leave Temporal out; so do these, and "with Temporal" columns stand beside them."""
+"""Published averages leave Temporal out; so do these, and a table "with Temporal" stands beside them."""
 
 KNOWLEDGE = ("Social", "Natural", "Logical")  # the dimensions with KP
 VIEWPOINT, TEMPORAL, ANOMALY = "viewpoint_change", "temporal_prediction", "anomaly_correction"
@@ -78,7 +84,7 @@ _ALONE = "One picture follows: the result."
 class KRISBench(Benchmark):
     name = "krisbench"
     title = "KRIS-Bench"
-    official_size: ClassVar[int | None] = 1267
+    official_size = 1267
 
     def __init__(self, data: Path) -> None:
         """
@@ -119,9 +125,16 @@ class KRISBench(Benchmark):
             instruction=text_of(record, "ins_en", where),
             path=f"{category}/{key}",
             sources=[known_picture(file.parent / name, where) for name in names],
+            references=_truth(file.parent, record, where),
             unsupported=f"needs {len(names)} input pictures" if len(names) > 1 else "",
-            facts=facts | _truth(file.parent, record, where),
+            facts=facts,
         )
+
+    def extras(self, folder: Path, item: Item, edited: RGB) -> Mapping[Path, bytes]:
+        """The result as JPEG, as little changed as JPEG can."""
+        buffer = io.BytesIO()
+        Image.fromarray(edited).save(buffer, "JPEG", quality=100, subsampling=0)
+        return {folder / self.prefixes[0] / f"{item.path}.jpg": buffer.getvalue()}
 
     def asks(self, item: Item) -> Sequence[Ask]:
         shown, pictures = _shown(item)
@@ -131,7 +144,7 @@ class KRISBench(Benchmark):
             _ask("VC", {"consistency_score": "VC"}, shown, told, _KEPT, pictures),
             _ask("VQ", {"quality_score": "VQ"}, _ALONE, "", _MADE, lambda edited: (edited,)),
         ]
-        if DIMENSION_OF[item.kind] in KNOWLEDGE:
+        if _takes_knowledge(item):
             known = quoted(explanation) if explanation else "nothing is noted; judge by what is well known."
             names = {"instruction_score": "IF", "knowledge_score": "KP"}
             asks.append(_ask("IF+KP", names, shown, told, _KNOWN.format(explanation=known), pictures))
@@ -145,33 +158,49 @@ class KRISBench(Benchmark):
     def tables(self) -> Sequence[Table]:
         columns: list[Column] = []
         for meta, dimensions in META.items():
-            columns += [Column(name=name, part=_pooled((name,))) for name in dimensions]
-            columns.append(Column(name=meta, part=_pooled(dimensions)))
-        everything = tuple(DIMENSIONS)
-        untimed = tuple(name for name in everything if name != "Temporal")
-        columns.append(Column(name="Overall", part=_pooled(untimed), headline=True))
-        columns.append(Column(name="Temporal", part=_pooled(("Temporal",))))
-        columns.append(Column(name="Overall with Temporal", part=_pooled(everything)))
-        metrics = [Column(name=name, part=_metric(name)) for name in ("VC", "VQ", "IF", "KP")]
+            columns += [_of(name, (name,)) for name in dimensions]
+            columns.append(_of(meta, dimensions))
+        columns.append(Column(name="Overall", part=_pooled, headline=True))
+        timed = [
+            _of("Temporal", ("Temporal",)),
+            Column(name="Overall with Temporal", part=_pooled, headline=True),
+        ]
         return [
-            Table(key="krisbench", title=f"{self.title}, 0 to 100", columns=columns),
-            Table(key="krisbench-metrics", title=f"{self.title} by metric, 0 to 100", columns=metrics),
+            Table(
+                key="krisbench",
+                title=f"{self.title}, 0 to 100",
+                columns=columns,
+                keep=lambda item: item.kind != TEMPORAL,
+            ),
+            Table(
+                key="krisbench-temporal", title=f"{self.title}, Temporal included, 0 to 100", columns=timed
+            ),
+            Table(
+                key="krisbench-metrics",
+                title=f"{self.title} by metric, 0 to 100",
+                columns=[_metric(name) for name in ("VC", "VQ", "IF", "KP")],
+            ),
         ]
 
 
-def _pooled(dimensions: tuple[str, ...]) -> Part:
+def _pooled(item: Item, marks: Marks) -> tuple[float, float]:
     """Every single mark counts once: a pooled mean, not a mean of means."""
-
-    def part(item: Item, marks: Marks) -> tuple[float, float] | None:
-        if DIMENSION_OF[item.kind] not in dimensions:
-            return None
-        return sum(map(_percent, marks.values())), float(len(marks))
-
-    return part
+    return sum(map(_percent, marks.values())), float(len(marks))
 
 
-def _metric(name: str) -> Part:
-    return lambda item, marks: (_percent(marks[name]), 1.0) if name in marks else None
+def _of(name: str, dimensions: tuple[str, ...]) -> Column:
+    return Column(name=name, part=_pooled, keep=lambda item: DIMENSION_OF[item.kind] in dimensions)
+
+
+def _metric(name: str) -> Column:
+    def part(item: Item, marks: Marks) -> tuple[float, float]:
+        return _percent(marks[name]), 1.0
+
+    return Column(name=name, part=part, keep=lambda item: name != "KP" or _takes_knowledge(item), mark=name)
+
+
+def _takes_knowledge(item: Item) -> bool:
+    return DIMENSION_OF[item.kind] in KNOWLEDGE
 
 
 def _percent(mark: float) -> float:
@@ -205,14 +234,14 @@ def _ask(
     )
 
 
-def _truth(folder: Path, record: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The loader of the ground truth, where there is one."""
+def _truth(folder: Path, record: Mapping[str, Any], where: str) -> list[Loader]:
+    """The ground truth, where there is one."""
     name = record.get("gt_img")
     if absent(name):
-        return {}
+        return []
     if not isinstance(name, str):
         raise DataError(f"{where}: gt_img: expected a file name, got {name!r}")
-    return {"truth": known_picture(folder / name, where)}
+    return [known_picture(folder / name, where)]
 
 
 def _shown(item: Item) -> tuple[str, Callable[[RGB], Sequence[RGB]]]:
@@ -234,10 +263,9 @@ def _shown(item: Item) -> tuple[str, Callable[[RGB], Sequence[RGB]]]:
         count = len(item.sources)
         words = f"{count + 1} pictures follow: first the {count} given ones, then the result made from them."
         return words, lambda edited: [*(load() for load in item.sources), edited]
-    truth = item.facts.get("truth")
-    if item.kind == VIEWPOINT and truth is not None:
+    if item.kind == VIEWPOINT and item.references:
         words = "Three pictures follow: the original, the result, and a right result to compare it with."
-        return words, lambda edited: (item.source(), edited, truth())
+        return words, lambda edited: (item.source(), edited, item.references[0]())
     return _PAIR, lambda edited: (item.source(), edited)
 
 

@@ -15,11 +15,12 @@ from PIL import Image
 
 from thinkedit.actors.images import write_atomically
 from thinkedit.envs.images import read_rgb
+from thinkedit.errors import DataError
 from thinkedit.evals.benchmarks.arms import FINAL, Arm
 from thinkedit.evals.benchmarks.base import Item
 from thinkedit.evals.benchmarks.figures import Status
-from thinkedit.evals.benchmarks.results import ArmResults, Results
-from thinkedit.evals.benchmarks.tables import MEASURED, WITHHELD, views
+from thinkedit.evals.benchmarks.results import ArmResults, Results, item_gain
+from thinkedit.evals.benchmarks.tables import COUNTS, WITHHELD, views
 from thinkedit.types import RGB
 
 _SIDE = 320  # longest side of a small copy, in pixels
@@ -82,7 +83,7 @@ def build_page(results: Results, arms: Iterable[Arm], folder: Path) -> Path:
         cards=cards,
         arms=[found.name for found in results.arms],
         kinds=sorted({card.kind for card in cards}),
-        measured=MEASURED,
+        counts=COUNTS,
         withheld=WITHHELD,
     )
     path = folder / "report.html"
@@ -99,14 +100,11 @@ def _card(
         for turn in found.turns
         if (graded := found.grades[turn][item.id])
     }
-    first, last = scores[found.turns[0]], scores[found.turns[-1]]
     record = (arm.record(item) if arm else None) or {"turns": [], "stop": "", "detail": ""}
     graded = found.grades[found.turns[-1]][item.id]
     faults = dict(graded.faults)
     if item.id in found.failures:
         faults["result"] = found.failures[item.id]
-    elif graded.status is Status.UNSUPPORTED:
-        faults["result"] = item.unsupported
     shots: list[Shot] = []
     if arm is not None:
         if item.id not in sources:
@@ -119,8 +117,8 @@ def _card(
         kind=item.kind,
         instruction=item.instruction,
         status=graded.status,
-        score=last,
-        gain=last - first if len(found.turns) > 1 and None not in (first, last) else None,  # type: ignore[operator]
+        score=scores[found.turns[-1]],
+        gain=item_gain(benchmark, found, item, found.turns[-1]),
         shots=shots,
         faults=faults,
         stop=": ".join(filter(None, (record["stop"], record["detail"]))),
@@ -137,23 +135,32 @@ def _shots(
     steps: Sequence[Mapping[str, str]],
 ) -> list[Shot]:
     """A shot for each edit that was made; turns filled forward are not shown again."""
-    numbered = [turn for turn in found.turns if turn != FINAL]
-    turns = numbered[: len(steps)] if steps else []
+    turns = [turn for turn in found.turns if turn != FINAL and int(turn) <= len(steps)]
     shown = []
     for turn in turns or [FINAL]:
         path = arm.picture(results.benchmark, item, turn)
         step = steps[int(turn) - 1] if turn in turns else {}
-        if path is not None:
+        small = None if path is None else _small_result(path, folder)
+        if small is not None:
             shown.append(
                 Shot(
                     caption=f"turn {turn}" if turn in turns else "result",
-                    path=_small(read_rgb(path), folder),
+                    path=small,
                     score=scores.get(turn),
                     prompt=step.get("prompt", ""),
                     reason=step.get("reason", ""),
                 )
             )
     return shown
+
+
+def _small_result(path: Path, folder: Path) -> str | None:
+    """As `_small`; None for a damaged file, which counts as missing."""
+    try:
+        image = read_rgb(path)
+    except DataError:
+        return None
+    return _small(image, folder)
 
 
 def _small(image: RGB, folder: Path) -> str:

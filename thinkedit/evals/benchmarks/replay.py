@@ -41,7 +41,7 @@ def read_replies(path: Path, benchmark: Benchmark) -> dict[str, list[Row]]:
     metrics = {item.id: [ask.metric for ask in benchmark.asks(item)] for item in benchmark.items}
     arms: dict[str, dict[tuple[str, str, str], Row]] = {}
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # splitlines() also splits inside replies
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: {error}") from error
     for number, line in enumerate(lines, start=1):

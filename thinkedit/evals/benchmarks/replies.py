@@ -6,10 +6,11 @@ read as well.
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
+
+from thinkedit.rewards.judges.verdict_text import json_objects
 
 _THINKING = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
 _MARKUP = re.compile(r"[*_`#>]+")
@@ -68,8 +69,8 @@ def final_score(text: str, name: str, low: int, high: int) -> dict[str, float]:
 def json_numbers(text: str, names: dict[str, str], low: int, high: int) -> dict[str, float]:
     """Whole numbers of a JSON object by its keys.
 
-    Where the JSON is broken (unquoted reasoning, a missing brace) the numbers after the quoted keys are
-    read by themselves; nothing else is repaired.
+    Where the JSON is broken (unquoted reasoning, a missing brace, a key twice) the numbers after the
+    quoted keys are read by themselves, all of them; nothing else is repaired.
 
     Args:
         names: key in the reply -> name of the mark.
@@ -79,10 +80,10 @@ def json_numbers(text: str, names: dict[str, str], low: int, high: int) -> dict[
             number in [low, high].
     """
     text = _THINKING.sub("", text, count=1)
-    holders = [found for found in _objects(text) if names.keys() & found.keys()]
+    objects = json_objects(text)
     marks: dict[str, float] = {}
     for key, name in names.items():
-        values = [found[key] for found in holders if key in found] or _loose(text, key)
+        values = [found[key] for found in objects if key in found] if objects else _loose(text, key)
         numbers = {_number(value, low, high, key) for value in values}
         if not numbers:
             raise ValueError(f"no {key!r}")
@@ -90,18 +91,6 @@ def json_numbers(text: str, names: dict[str, str], low: int, high: int) -> dict[
             raise ValueError(f"{key!r} has {len(numbers)} different values")
         marks[name] = numbers.pop()
     return marks
-
-
-def _objects(text: str) -> Iterator[dict[str, Any]]:
-    decoder, start = json.JSONDecoder(), text.find("{")
-    while start >= 0:
-        end = start + 1
-        try:
-            value, end = decoder.raw_decode(text, start)
-            yield value
-        except (ValueError, RecursionError):
-            pass  # a brace that opens no object: look for the next
-        start = text.find("{", end)
 
 
 def _loose(text: str, key: str) -> list[str]:
@@ -113,9 +102,11 @@ def _loose(text: str, key: str) -> list[str]:
 def _number(value: Any, low: int, high: int, name: str) -> float:
     if isinstance(value, str):
         return _whole(value, low, high, name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not float(value).is_integer():
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):  # not float(value): 310 digits overflow it
         raise ValueError(f"{name}: {value!r} is no whole number")
-    return _in_range(int(value), low, high, name)
+    return _in_range(value, low, high, name)
 
 
 def _whole(value: str, low: int, high: int, name: str) -> float:
@@ -129,7 +120,7 @@ def _whole(value: str, low: int, high: int, name: str) -> float:
 
 def _in_range(value: int, low: int, high: int, name: str) -> float:
     if not low <= value <= high:
-        raise ValueError(f"{name}: {value} is outside [{low}, {high}]")
+        raise ValueError(f"{name}: {str(value)[:40]} is outside [{low}, {high}]")
     return float(value)
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from thinkedit.evals.benchmarks.arms import FINAL
-from thinkedit.evals.benchmarks.base import Benchmark, Table
+from thinkedit.evals.benchmarks.base import Benchmark, Item, Table
 from thinkedit.evals.benchmarks.figures import (
     Grades,
     Status,
@@ -57,6 +57,12 @@ class Results:
     judge_id: str
     arms: Sequence[ArmResults]
     notes: Sequence[str]
+    models: Sequence[str] = ()  # that answered, as their server names them
+
+    @property
+    def judged_by(self) -> str:
+        """The judge and the models that answered for it: an alias may be another snapshot by now."""
+        return f"{self.judge}, answered by {', '.join(self.models)}" if self.models else self.judge
 
     @property
     def complete(self) -> bool:
@@ -73,7 +79,7 @@ class Results:
         return {
             "schema": SCHEMA,
             "benchmark": self.benchmark.name,
-            "judge": {"label": self.judge, "id": self.judge_id},
+            "judge": {"label": self.judge, "id": self.judge_id, "models": list(self.models)},
             "items": len(self.benchmark.items),
             "official_items": self.benchmark.official_size,
             "complete": self.complete,
@@ -152,9 +158,18 @@ def _gain(
         for found in tables[turn]
         if found.table.key == table.key
     )
-    if column is None or len(turns) < 3 or not covered:  # turn 1 and the end are the same result
+    if column is None or first != "1" or len(turns) < 3 or not covered:  # with two turns both are one edit
         return None
     return gain(benchmark, column, table, grades[first], grades[last], resamples=resamples, seed=seed)
+
+
+def item_gain(benchmark: Benchmark, arm: ArmResults, item: Item, turn: str) -> float | None:
+    """How much an item's score grew from turn 1 on; None unless it is judged at both."""
+    if arm.turns[0] != "1":
+        return None
+    before, after = (arm.grades[one][item.id].marks for one in ("1", turn))
+    old, new = (benchmark.score(item, marks) if marks else None for marks in (before, after))
+    return None if old is None or new is None else new - old
 
 
 def notes_on(benchmark: Benchmark, arms: Sequence[ArmResults]) -> list[str]:

@@ -4,9 +4,9 @@ Layout: one JSON list (index, category, instruction, image, and a reference as `
 `reference_txt` or `reference_img`) beside the folders of pictures; results in
 `images/{category}/{index}.png`. The axes are the benchmark's, the questions are ours.
 
-Three rules differ from the official script, each of which `legacy` columns or the notes undo:
-items whose consistency is not judged can be complete; an absent `consistency_free` is no flag, whoever
-else in the file has one; consistency is judged against the source, also where the reference is a picture.
+Three rules differ from the official script: items whose consistency is not judged can be complete; an
+absent `consistency_free` is no flag, whoever else in the file has one; consistency is judged against the
+source, also where the reference is a picture. The `legacy` table undoes the first of them, and only that.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from thinkedit.errors import DataError, UnknownName
-from thinkedit.evals.benchmarks.base import Ask, Benchmark, Column, Item, Marks, Part, Table, only
+from thinkedit.evals.benchmarks.base import Ask, Benchmark, Column, Item, Marks, Part, Table, of_kind
 from thinkedit.evals.benchmarks.files import absent, known_picture, one_of, quoted, read_json, text_of
 from thinkedit.evals.benchmarks.replies import final_score
 from thinkedit.types import RGB
@@ -69,7 +69,7 @@ _RIGHT_SCALE = "5: all of it. 3: about half, or all of it in a doubtful way. 1: 
 class RISEBench(Benchmark):
     name = "risebench"
     title = "RISEBench"
-    official_size: ClassVar[int | None] = 360
+    official_size = 360
     prefixes = ("images", "")
 
     def __init__(self, data: Path) -> None:
@@ -103,15 +103,16 @@ class RISEBench(Benchmark):
         facts = {key: value for key, value in record.items() if not absent(value)}
         if not {"reference", "reference_txt", "reference_img"} & facts.keys():
             raise DataError(f"{where}: none of reference, reference_txt and reference_img is given")
-        sources = [known_picture(file.parent / text_of(record, "image", where), where)]
+        references = []
         if "reference_img" in facts:
-            sources.append(known_picture(file.parent / facts["reference_img"], where))
+            references.append(known_picture(file.parent / text_of(facts, "reference_img", where), where))
         return Item(
             id=index,
             kind=category,
             instruction=text_of(record, "instruction", where),
             path=f"{category}/{index}",
-            sources=sources,
+            sources=[known_picture(file.parent / text_of(record, "image", where), where)],
+            references=references,
             facts=facts,
         )
 
@@ -131,12 +132,12 @@ class RISEBench(Benchmark):
                 )
             )
 
-        if not consistency_free(item.facts):
+        if CONSISTENCY in axes_of(item):
             kept, scale = (_KEPT_STYLE, _BINARY) if logical else (_CONSISTENT, _SCALE)
             ask(CONSISTENCY, kept, lambda edited: (item.source(), edited), scale)
         body, pictures = _reasoning(item)
         ask(REASONING, body, pictures, _BINARY if logical else f"{_RIGHT_SCALE} {_SCALE}")
-        if not logical:
+        if PLAUSIBILITY in axes_of(item):
             ask(PLAUSIBILITY, _PLAUSIBLE, lambda edited: (edited,), _SCALE)
         return asks
 
@@ -162,6 +163,13 @@ def consistency_free(facts: Mapping[str, Any]) -> bool:
     """Whether consistency isn't judged: the flag is there, and says so."""
     flag = facts.get("consistency_free")
     return not absent(flag) and flag not in (False, 0, "0", "false", "False")
+
+
+def axes_of(item: Item) -> list[str]:
+    """The axes that are judged of an item."""
+    axes = [] if consistency_free(item.facts) else [CONSISTENCY]
+    axes.append(REASONING)
+    return axes if item.kind == LOGICAL else [*axes, PLAUSIBILITY]
 
 
 def on_scale(item: Item, marks: Marks) -> dict[str, float]:
@@ -197,15 +205,18 @@ def _percent(item: Item, marks: Marks) -> tuple[float, float]:
 
 
 def _columns(part: Part) -> list[Column]:
-    columns = [Column(name=label, part=only(category, part)) for category, label in LABELS.items()]
+    columns = [Column(name=label, part=part, keep=of_kind(category)) for category, label in LABELS.items()]
     return [*columns, Column(name="Overall", part=part, headline=True)]
 
 
 def _axes() -> list[Column]:
-    def axis(name: str) -> Part:
-        return lambda item, marks: (on_scale(item, marks)[name], 1.0) if name in marks else None
+    def axis(name: str) -> Column:
+        def part(item: Item, marks: Marks) -> tuple[float, float]:
+            return on_scale(item, marks)[name], 1.0
 
-    return [Column(name=name, part=axis(name)) for name in (CONSISTENCY, REASONING, PLAUSIBILITY)]
+        return Column(name=name, part=part, keep=lambda item: name in axes_of(item), mark=name)
+
+    return [axis(name) for name in (CONSISTENCY, REASONING, PLAUSIBILITY)]
 
 
 def _reasoning(item: Item) -> tuple[str, Callable[[RGB], Sequence[RGB]]]:
@@ -216,7 +227,7 @@ def _reasoning(item: Item) -> tuple[str, Callable[[RGB], Sequence[RGB]]]:
     if "reference_img" in facts and not worded:
         shown = "Two pictures follow: first a right solution, then the result."
         said = f"\nThe solution in words, as a JSON string: {quoted(str(words))}" if words else ""
-        return f"{shown}{said}\n{_RIGHT}", lambda edited: (item.sources[1](), edited)
+        return f"{shown}{said}\n{_RIGHT}", lambda edited: (item.references[0](), edited)
     said = f"The right solution in words, as a JSON string: {quoted(str(words))}"
     if "reasoning_img" in facts:
         shown = "Two pictures follow: first the original, then the result."

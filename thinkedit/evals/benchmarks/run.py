@@ -12,13 +12,14 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from thinkedit.actors.images import write_atomically
-from thinkedit.errors import ConfigError
+from thinkedit.errors import ConfigError, DataError
 from thinkedit.evals.benchmarks.arms import FINAL, Arm
 from thinkedit.evals.benchmarks.base import Benchmark
 from thinkedit.evals.benchmarks.graders import Grader
@@ -124,6 +125,7 @@ async def judge_arms(
         judge_id=grader.id,
         arms=found,
         notes=notes_on(benchmark, found),
+        models=_models(every),
     )
     write_reports(results, arms, folder)
     return results, folder
@@ -139,7 +141,9 @@ def replay(
     """
     folders = {arm.name: arm for arm in arms}
     found: list[ArmResults] = []
+    every: list[Row] = []
     for name, rows in read_replies(file, benchmark).items():
+        every += rows
         numbered = sorted({row.turn for row in rows} - {FINAL}, key=_number)
         turns = [*numbered, FINAL] if any(row.turn == FINAL for row in rows) else numbered
         found.append(
@@ -162,6 +166,7 @@ def replay(
         judge_id=f"replay-{digest}",
         arms=found,
         notes=notes_on(benchmark, found),
+        models=_models(every),
     )
     folder = out / "judges" / results.judge_id
     folder.mkdir(parents=True, exist_ok=True)
@@ -188,7 +193,11 @@ def _stops(benchmark: Benchmark, arm: Arm) -> dict[str, int]:
     return dict(Counter(record["stop"] for record in records if record))
 
 
+def _models(rows: Iterable[Row]) -> list[str]:
+    return sorted({row.model for row in rows if row.model})
+
+
 def _number(turn: str) -> int:
-    if not turn.isdecimal():
-        raise ConfigError(f"turn {turn!r}: turns are 1, 2, … and {FINAL}")
+    if not re.fullmatch("[1-9][0-9]{0,5}", turn):
+        raise DataError(f"turn {turn!r}: turns are 1, 2, … and {FINAL}")
     return int(turn)

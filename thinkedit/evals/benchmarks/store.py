@@ -14,7 +14,12 @@ from typing import Self
 Key = tuple[str, str, str]
 """Item, turn and metric: a row of one arm."""
 
-UNANSWERED = "unanswered"
+UNANSWERED = "unanswered"  # nobody could be asked
+REFUSED = "refused"  # the judge would not answer
+UNREADABLE = "unreadable"  # it answered, and there is no text to read again
+MISSING = "missing"  # what lies in the result's place is no picture
+UNSUPPORTED = "unsupported"  # the editor can't make the item
+"""What a failure begins with. Only refused and unreadable rows are stored; the others may change unasked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,9 +27,9 @@ class Row:
     """What a judge said about one result.
 
     turn: "1", "2", … or "final".
-    seen: hash of the result and the question; another one means that the reply is of something else.
+    seen: hash of all pictures and the question; another one means that the reply is of something else.
     reply: as it came; None when there was none.
-    failure: why there is none ("refused: …"); `UNANSWERED` when nobody could be asked; else "".
+    failure: why there is none, "refused: …" or another of the words above; else "".
     model: as the server names it. calls: requests sent for it.
     """
 
@@ -37,6 +42,11 @@ class Row:
     failure: str = ""
     model: str = ""
     calls: int = 0
+
+    @property
+    def lacks(self) -> str:
+        """The word that `failure` begins with: `REFUSED`, … or whatever a file of replies says."""
+        return self.failure.partition(":")[0]
 
     @property
     def key(self) -> Key:

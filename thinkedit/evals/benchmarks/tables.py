@@ -12,20 +12,34 @@ from thinkedit.evals.benchmarks.arms import FINAL
 from thinkedit.evals.benchmarks.base import Table
 from thinkedit.evals.benchmarks.figures import Coverage, Figure
 from thinkedit.evals.benchmarks.published import published
-from thinkedit.evals.benchmarks.results import ArmResults, Results
+from thinkedit.evals.benchmarks.results import ArmResults, Results, item_gain
 
-MEASURED, PUBLISHED = "measured", "published"
+MEASURED, PUBLISHED, COUNTED = "measured", "published", "n judged/expected"
 WITHHELD = "withheld"
+COUNTS = "n expected / generated / judged / parse failed / unsupported"
+_MARKED = {MEASURED: "", PUBLISHED: " (published)", COUNTED: " ($n$)"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """A row of a table. cells: by column, as text; coverage: None for published rows."""
+    """A row of a table: what was measured or published, or how many items each column is of.
+
+    cells: by column, as text. coverage: of the table; None but for measured rows.
+    """
 
     label: str
     source: str
     cells: Sequence[str]
     coverage: Coverage | None = None
+
+    @property
+    def counts(self) -> str:
+        """The coverage as text, in the order of `COUNTS`."""
+        found = self.coverage
+        if found is None:
+            return ""
+        made = (found.n_expected, found.n_generated, found.n_judged)
+        return " / ".join(map(str, (*made, found.n_parse_failed, found.n_unsupported)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +57,7 @@ def views(results: Results) -> list[View]:
     shown: list[View] = []
     for table in results.benchmark.tables():
         arms = [arm for arm in results.arms if arm.table(table.key, arm.turns[-1]).coverage.n_expected]
-        lines = [_measured(arm, table) for arm in arms]
+        lines = [line for arm in arms for line in _measured(arm, table)]
         rows = published(table.key)
         for row in rows:
             cells = [
@@ -60,7 +74,7 @@ def views(results: Results) -> list[View]:
 
 def markdown(results: Results) -> str:
     """A page with every table."""
-    parts = [f"# {results.benchmark.title}", f"Judge: {results.judge} (`{results.judge_id}`)."]
+    parts = [f"# {results.benchmark.title}", f"Judge: {results.judged_by} (`{results.judge_id}`)."]
     if results.notes:
         parts.append("\n".join(f"- {note}" for note in results.notes))
     parts.append(
@@ -68,22 +82,23 @@ def markdown(results: Results) -> str:
         "Published rows are the EditThinker paper's: other judges, other days."
     )
     for view in views(results):
-        header = ["", "source", *view.columns, "n expected / generated / judged / parse failed"]
-        rows = [[line.label, line.source, *line.cells, _counts(line.coverage)] for line in view.lines]
+        header = ["", "source", *view.columns, COUNTS]
+        rows = [[line.label, line.source, *line.cells, line.counts] for line in view.lines]
         parts.append(f"## {view.title}\n\n" + _pipe_table(header, rows))
     return "\n\n".join(parts) + "\n"
 
 
 def latex(results: Results) -> str:
-    """A table environment for each table; needs the package booktabs."""
+    """A table environment for each table, the notes below it; needs the package booktabs."""
     parts = []
+    notes = " ".join(map(_tex, [f"Judge: {results.judged_by}.", *results.notes]))
     for view in views(results):
         header = ["", *view.columns, "$n$"]
         lines = [
             [
-                _tex(line.label) + (" (published)" if line.source == PUBLISHED else ""),
+                _tex(line.label) + _MARKED[line.source],
                 *map(_tex, line.cells),
-                f"{line.coverage.n_judged}/{line.coverage.n_expected}" if line.coverage else "",
+                _short_counts(line.coverage),
             ]
             for line in view.lines
         ]
@@ -94,15 +109,19 @@ def latex(results: Results) -> str:
             f"\\caption{{{_tex(view.title)}}}\n"
             f"\\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}\n\\toprule\n"
             f"  {' & '.join(map(_tex_header, header))} \\\\\n\\midrule\n{body}\n"
-            "\\bottomrule\n\\end{tabular}\n\\end{table}"
+            "\\bottomrule\n\\end{tabular}\n"
+            f"\\par\\smallskip{{\\footnotesize {notes}\\par}}\n\\end{{table}}"
         )
     return "\n\n".join(parts) + "\n"
 
 
 def figures_csv(results: Results) -> str:
-    """A line for each figure of each arm and turn, and for each published one."""
+    """A line for each figure of each arm and turn, and for each published one.
+
+    `n` of the `of` items that a column is about count in it; the other numbers are the whole table's.
+    """
     buffer = io.StringIO()
-    fields = "table source arm turn column headline withheld value low high n".split()
+    fields = "table source arm turn column headline withheld value low high n of".split()
     counts = "n_expected n_generated n_judged n_parse_failed n_refused n_unanswered n_unsupported".split()
     writer = csv.DictWriter(buffer, [*fields, *counts], restval="", lineterminator="\n")
     writer.writeheader()
@@ -118,8 +137,9 @@ def figures_csv(results: Results) -> str:
                         "turn": turn,
                     }
                     row |= {"column": figure.name, "headline": figure.headline, "withheld": figure.withheld}
+                    row |= {"n": figure.n_judged, "of": figure.n_expected}
                     if figure.interval is not None and not figure.withheld:
-                        row |= {"value": figure.interval.mean, "n": figure.interval.n}
+                        row["value"] = figure.interval.mean
                         if math.isfinite(figure.interval.low):
                             row |= {"low": figure.interval.low, "high": figure.interval.high}
                     writer.writerow(row | coverage)
@@ -132,20 +152,21 @@ def figures_csv(results: Results) -> str:
 
 
 def items_csv(results: Results) -> str:
-    """A line for each item of each arm and turn: status, marks, score, what was wrong."""
+    """A line for each item of each arm and turn: status, score, its gain since turn 1, marks, faults."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow("arm turn item kind status score marks faults".split())
+    writer.writerow("arm turn item kind status score gain marks faults".split())
     benchmark = results.benchmark
     for arm in results.arms:
         for turn in arm.turns:
             for item in benchmark.items:
                 found = arm.grades[turn][item.id]
                 score = benchmark.score(item, found.marks) if found.marks else None
-                marks = "; ".join(f"{name}={mark:g}" for name, mark in found.marks.items())
+                marks = "; ".join(f"{name}={mark:g}" for name, mark in found.read.items())
                 faults = "; ".join(f"{name}: {fault}" for name, fault in found.faults.items())
-                shown = "" if score is None else f"{score:.4f}"
-                writer.writerow([arm.name, turn, item.id, item.kind, found.status, shown, marks, faults])
+                gain = item_gain(benchmark, arm, item, turn)
+                numbers = ["" if number is None else f"{number:.4f}" for number in (score, gain)]
+                writer.writerow([arm.name, turn, item.id, item.kind, found.status, *numbers, marks, faults])
     return buffer.getvalue()
 
 
@@ -162,24 +183,28 @@ def shown_figure(figure: Figure, digits: int) -> str:
     return text
 
 
-def _measured(arm: ArmResults, table: Table) -> Line:
+def _measured(arm: ArmResults, table: Table) -> tuple[Line, Line]:
+    """The figures, and how many items each is of."""
     found = arm.table(table.key, arm.turns[-1])
     cells = [shown_figure(figure, table.digits) for figure in found.figures]
-    return Line(label=arm.name, source=MEASURED, cells=cells, coverage=found.coverage)
+    counts = [f"{one.n_judged}/{one.n_expected}" for one in found.figures]
+    return (
+        Line(label=arm.name, source=MEASURED, cells=cells, coverage=found.coverage),
+        Line(label=arm.name, source=COUNTED, cells=counts),
+    )
 
 
 def _by_turn(arms: Sequence[ArmResults], table: Table) -> View | None:
     """The headline after 1, 2, … edits; None where no arm has more than one turn."""
-    numbered = {arm.name: [turn for turn in arm.turns if turn != FINAL] for arm in arms}
-    longest = max(map(len, numbered.values()), default=0)
-    if longest < 2:
+    turns = sorted({turn for arm in arms for turn in arm.turns if turn != FINAL}, key=int)
+    if len(turns) < 2:
         return None
     lines = []
     for arm in arms:
-        cells = [""] * longest
-        for turn in numbered[arm.name]:
-            headline = arm.table(table.key, turn).headline()
-            cells[int(turn) - 1] = "" if headline is None else shown_figure(headline, table.digits)
+        cells = []
+        for turn in turns:
+            headline = arm.table(table.key, turn).headline() if turn in arm.turns else None
+            cells.append("" if headline is None else shown_figure(headline, table.digits))
         growth = arm.gains[table.key]
         cells.append(
             ""
@@ -192,15 +217,15 @@ def _by_turn(arms: Sequence[ArmResults], table: Table) -> View | None:
             lines.append(Line(label=arm.name, source=MEASURED, cells=cells, coverage=coverage))
     if not lines:
         return None
-    columns = [f"turn {turn}" for turn in range(1, longest + 1)] + ["gain from turn 1 to the end"]
+    columns = [*(f"turn {turn}" for turn in turns), "gain from turn 1 to the end"]
     return View(key=f"{table.key}-turns", title=f"{table.title}, by turn", columns=columns, lines=lines)
 
 
-def _counts(coverage: Coverage | None) -> str:
+def _short_counts(coverage: Coverage | None) -> str:
     if coverage is None:
         return ""
-    numbers = (coverage.n_expected, coverage.n_generated, coverage.n_judged, coverage.n_parse_failed)
-    return " / ".join(map(str, numbers))
+    left_out = f" (+{coverage.n_unsupported} unsupported)" if coverage.n_unsupported else ""
+    return f"{coverage.n_judged}/{coverage.n_expected}{left_out}"
 
 
 def _pipe_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

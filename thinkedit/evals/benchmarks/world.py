@@ -8,7 +8,7 @@ from math import sqrt
 
 from thinkedit.envs.tasks import TaskSource
 from thinkedit.envs.world.instructions import OPERATIONS
-from thinkedit.evals.benchmarks.base import Ask, Benchmark, Column, Item, Marks, Table, mean_of, only
+from thinkedit.evals.benchmarks.base import Ask, Benchmark, Column, Item, Marks, Table, mean_of, of_kind
 from thinkedit.types import RGB, SCORE_MAX, Scores, Task
 
 
@@ -48,7 +48,7 @@ class World(Benchmark):
             Column(name="semantic", part=mean_of("semantic")),
             Column(name="quality", part=mean_of("quality")),
             Column(name="O", part=_overall, headline=True),
-            *(Column(name=operation, part=only(operation, _overall)) for operation in OPERATIONS),
+            *(Column(name=operation, part=_overall, keep=of_kind(operation)) for operation in OPERATIONS),
         ]
         return [Table(key="world", title="World, held-out tasks", columns=columns)]
 

@@ -49,15 +49,16 @@ def _scores(text: str) -> list[Any]:
             return [_decoder.decode(text)]
         except (ValueError, RecursionError):
             pass  # broken, or prose that starts with a bracket: look for the object
-    objects = _objects(text)
+    objects = json_objects(text)
     scores = [found["score"] for found in objects or () if "score" in found]
     return scores or [match[1].split(",") for match in _SCORE_LIST.finditer(text)]
 
 
-def _objects(text: str) -> list[dict[str, Any]] | None:
+def json_objects(text: str) -> list[dict[str, Any]] | None:
     """The outermost JSON objects of a text; None when one of its braces opens none.
 
-    Then what looks like an object further in may be something the reasoning only quotes.
+    Then what looks like an object further in may be something the reasoning only quotes. One that has
+    a key twice, or NaN or infinity in it, is no JSON object.
     """
     found: list[dict[str, Any]] = []
     start = text.find("{")

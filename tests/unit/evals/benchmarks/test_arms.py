@@ -3,11 +3,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from benchmark_judge import FIXTURES
+from PIL import Image
 
 from thinkedit.envs.images import read_rgb
 from thinkedit.errors import ConfigError, DataError
 from thinkedit.evals.benchmarks.arms import Course, Step, open_arm, stored_arms
+from thinkedit.evals.benchmarks.gedit import GEdit
 from thinkedit.evals.benchmarks.imgedit import ImgEdit
+from thinkedit.evals.benchmarks.krisbench import KRISBench
 
 BENCHMARK = ImgEdit(FIXTURES / "imgedit")
 TURNS = ["1", "2", "3", "final"]
@@ -50,6 +53,34 @@ def test_an_item_without_its_record_is_not_there(tmp_path: Path) -> None:
     [record] = (tmp_path / "a" / "items").iterdir()
     record.unlink()
     assert shades(tmp_path, 0) == []
+
+
+def test_the_official_gedit_script_finds_the_source_beside_each_result(tmp_path: Path) -> None:
+    """It opens both files by these names, and skips an item that lacks one."""
+    benchmark = GEdit(FIXTURES / "gedit")
+    item = benchmark.items[1]
+    open_arm(tmp_path, "a", ABOUT, TURNS).write(benchmark, item, course(2, 1))
+    for turn in ("turn1", "turn2", "turn3", "final"):
+        folder = tmp_path / "a" / turn / "fullset" / "subject-add" / "cn"
+        assert {path.name for path in folder.iterdir()} == {"subject-add-1.png", "subject-add-1_SRCIMG.png"}
+        assert (read_rgb(folder / "subject-add-1_SRCIMG.png") == item.source()).all()
+
+
+def test_the_official_kris_script_finds_a_jpeg_and_the_judge_sees_the_png(tmp_path: Path) -> None:
+    benchmark = KRISBench(FIXTURES / "krisbench")
+    item = next(item for item in benchmark.items if item.id == "biology/1")
+    arm = open_arm(tmp_path, "a", ABOUT, TURNS)
+    image = item.source()
+    arm.write(benchmark, item, Course(images=[image], steps=[Step(prompt="p")], chosen=0, stop="x"))
+    folder = tmp_path / "a" / "final" / "biology"
+    assert {path.name for path in folder.iterdir()} == {"1.jpg", "1.png"}
+    with Image.open(folder / "1.jpg") as jpeg:
+        assert jpeg.format == "JPEG"
+        assert {component[1:3] for component in jpeg.layer} == {(1, 1)}  # colours at full resolution
+        assert {value for table in jpeg.quantization.values() for value in table} == {1}  # the best there is
+    found = arm.picture(benchmark, item, "final")
+    assert found == folder / "1.png"
+    assert (read_rgb(found) == image).all()
 
 
 def test_results_of_another_editor_are_not_gone_on_with(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from benchmark_judge import FIXTURES
 from graded import figures, values
 
-from thinkedit.errors import DataError
+from thinkedit.errors import DataError, UnknownName
 from thinkedit.evals.benchmarks.gedit import GEdit
 
 FILE = FIXTURES / "gedit" / "data" / "train-00000-of-00001.parquet"
@@ -28,10 +28,23 @@ def test_both_languages_are_items_of_their_own_under_one_key(benchmark: GEdit, t
     assert benchmark.items[1].instruction == "在左上角画一个紫色的星星"
     wanted = tmp_path / "fullset" / "subject-add" / "cn" / "subject-add-1.png"
     assert benchmark.result(tmp_path, benchmark.items[1]) == wanted
-    assert [item.id for item in GEdit(FIXTURES / "gedit", ["cn"]).items] == [
-        "cn/subject-add-1",
-        "cn/color_alter-1",
-    ]
+
+
+def test_one_language_alone_has_its_own_tables_and_its_own_size(benchmark: GEdit, tmp_path: Path) -> None:
+    """606 items in each: the published rows are of English alone."""
+    half = GEdit(FIXTURES / "gedit", "cn")
+    assert [item.id for item in half.items] == ["cn/subject-add-1", "cn/color_alter-1"]
+    assert [table.key for table in half.tables()] == ["gedit-cn-full", "gedit-cn-intersection"]
+    assert (half.official_size, benchmark.official_size) == (606, 1212)
+    table = pq.read_table(FILE)
+    english = table.filter([language.as_py() == "en" for language in table["instruction_language"]])
+    pq.write_table(english, tmp_path / "a.parquet")
+    assert GEdit(tmp_path).official_size == 606
+    assert [table.key for table in GEdit(tmp_path).tables()] == ["gedit-en-full", "gedit-en-intersection"]
+    with pytest.raises(DataError, match="no items in language 'cn'"):
+        GEdit(tmp_path, "cn")
+    with pytest.raises(UnknownName, match="Did you mean 'cn'"):
+        GEdit(tmp_path, "zhcn")
 
 
 def test_sources_come_from_the_parquet_file(benchmark: GEdit) -> None:

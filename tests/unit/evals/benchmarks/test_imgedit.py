@@ -82,6 +82,47 @@ def test_every_kind_has_three_criteria_and_a_column(benchmark: ImgEdit) -> None:
     assert len(benchmark.tables()[0].columns) == len(CRITERIA) + 2
 
 
+OFFICIAL = {
+    "add": ("Prompt Compliance", "Visual Naturalness", "Physical & Detail Coherence"),
+    "adjust": ("Prompt Compliance", "Visual Seamlessness", "Physical & Detail Fidelity"),
+    "extract": ("Object Identity", "Mask Precision", "Visual Quality"),
+    "replace": ("Prompt Compliance", "Visual Naturalness", "Physical & Detail Integrity"),
+    "remove": ("Prompt Compliance", "Visual Naturalness", "Physical & Detail Integrity"),
+    "background": ("Instruction Compliance", "Visual Seamlessness", "Physical Consistency"),
+    "style": ("Style Fidelity", "Content Preservation", "Rendering Quality"),
+    "compose": ("Instruction Compliance", "Visual Naturalness", "Physical Consistency & Fine Detail"),
+    "action": ("Action Fidelity", "Identity Preservation", "Visual & Anatomical Coherence"),
+}
+
+
+@pytest.fixture(scope="module")
+def every_kind(tmp_path_factory: pytest.TempPathFactory) -> ImgEdit:
+    """An item of each kind, in the file as the repository of the benchmark names it."""
+    folder = tmp_path_factory.mktemp("kinds")
+    shutil.copytree(FIXTURES / "imgedit" / "shapes", folder / "shapes")
+    records = {kind: {"id": "shapes/11.png", "prompt": f"do {kind}", "edit_type": kind} for kind in OFFICIAL}
+    (folder / "basic_edit.json").write_text(json.dumps(records))
+    return ImgEdit(folder)
+
+
+@pytest.mark.parametrize("kind", OFFICIAL)
+def test_each_kind_is_asked_about_its_own_criteria(kind: str, every_kind: ImgEdit) -> None:
+    item = next(item for item in every_kind.items if item.kind == kind)
+    [ask] = every_kind.asks(item)
+    asked, form = ask.text.split("Reply with four lines")
+    assert f'"do {kind}"' in asked
+    assert [line.split(":")[0][2:] for line in asked.splitlines() if line.startswith("- ")] == [
+        *OFFICIAL[kind]
+    ]
+    assert form.splitlines()[1:] == [
+        "Brief reasoning: <at most twenty words>",
+        *(f"{name}: <number>" for name in OFFICIAL[kind]),
+    ]
+    reply = "\n".join(["Brief reasoning: 1 of 2.", *(f"{n}: {k}" for k, n in enumerate(OFFICIAL[kind], 3))])
+    assert ask.read(reply) == dict(zip(OFFICIAL[kind], (3, 4, 5), strict=True))
+    assert len(ask.pictures(item.source())) == 2
+
+
 def test_faults_in_the_file_are_named(tmp_path: Path) -> None:
     shutil.copytree(FIXTURES / "imgedit", tmp_path, dirs_exist_ok=True)
     file = tmp_path / "singleturn.json"

@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import plain
 import pytest
 from benchmark_judge import FIXTURES, answering, pictures, question
 from chat_server import Answer, Call, ChatServer, Fails, Says
+from PIL import Image
 
 from thinkedit import plugins
 from thinkedit.configs.load import load_config
+from thinkedit.envs.images import read_rgb
 from thinkedit.envs.tasks import TaskSource
-from thinkedit.errors import ConfigError, DataError, UnknownName
+from thinkedit.errors import ConfigError, DataError, JudgeRefused, JudgeUnreadable, UnknownName
 from thinkedit.evals.benchmarks import FROM_FILES, open_benchmark
 from thinkedit.evals.benchmarks.arms import FINAL, Arm, Course, Step, open_arm
 from thinkedit.evals.benchmarks.base import Benchmark
@@ -123,6 +126,9 @@ def test_stored_replies_give_the_same_figures(name: str, server: ChatServer, tmp
     assert not server.calls
     for file in ("figures.csv", "items.csv"):
         assert (other / file).read_text() == (folder / file).read_text()
+    answered = "answered by " + ("world" if name == "world" else "grader-2026")  # as the server calls it
+    for place in (folder, other):
+        assert answered in (place / "tables.md").read_text()
     judge.close()
 
 
@@ -183,8 +189,6 @@ def first_pictures(benchmark: Benchmark, arm: Arm) -> list[tuple[str, str]]:
     import base64
     import io
 
-    from PIL import Image
-
     found = []
     for item in benchmark.items:
         path = arm.picture(benchmark, item, "1")
@@ -235,6 +239,27 @@ def test_unreadable_and_refused_replies_are_kept_counted_and_not_paid_again(
     judge.close()
 
 
+def test_half_a_character_in_a_reply_or_an_error_ends_nothing(server: ChatServer, tmp_path: Path) -> None:
+    """JSON can hold a lone surrogate; UTF-8 and sqlite can't."""
+    benchmark = benchmark_of("imgedit")
+    usual = answering()
+
+    def choose(call: Call) -> Answer:
+        if "delete the red circle" in question(call):
+            return Fails(400, {"error": {"message": "bad \ud83d"}})
+        answer = usual(call)
+        assert isinstance(answer, Says)
+        return Says(f"Brief reasoning: nice \ud83d\n{answer.text}")
+
+    server.choose = choose
+    judge = chat_judge(server, tries=1)
+    results, folder = evaluate(benchmark, [make_arm(benchmark, tmp_path)], judge, tmp_path, only_final=True)
+    coverage = results.arms[0].table("imgedit").coverage
+    assert (coverage.n_judged, coverage.n_unanswered) == (4, 1)
+    assert "nice ?" in (folder / "replies.jsonl").read_text()
+    judge.close()
+
+
 def test_a_changed_result_is_judged_anew(server: ChatServer, tmp_path: Path) -> None:
     benchmark = benchmark_of("imgedit")
     arm = make_arm(benchmark, tmp_path)
@@ -246,6 +271,36 @@ def test_a_changed_result_is_judged_anew(server: ChatServer, tmp_path: Path) -> 
     arm.write(benchmark, item, Course(images=[image], steps=[Step(prompt="p")], chosen=0, stop="ok"))
     results, _ = evaluate(benchmark, [arm], judge, tmp_path)
     assert len(server.calls) == 1
+    assert results.complete
+    judge.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "picture", "asked"),
+    [
+        ("imgedit", "shapes/11.png", 1),
+        ("risebench", "spatial_reasoning_images/3_ref.png", 3),
+        ("krisbench", "viewpoint_change/1_gt.png", 3),
+        ("krisbench", "temporal_prediction/1-2.png", 3),
+    ],
+)
+def test_a_result_is_judged_anew_beside_another_picture(
+    name: str, picture: str, asked: int, server: ChatServer, tmp_path: Path
+) -> None:
+    """Source, reference, truth or a frame: the reply was about what the judge saw then."""
+    data = tmp_path / "data"
+    shutil.copytree(FIXTURES / name, data)
+    theirs = tmp_path / "theirs"
+    for item in FROM_FILES[name](data).items:
+        path = theirs / f"{item.path}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(FIXTURES / "imgedit" / "shapes" / "11.png", path)
+    arm, judge = Arm("theirs", theirs, [FINAL], foreign=True), chat_judge(server)
+    evaluate(FROM_FILES[name](data), [arm], judge, tmp_path)
+    Image.fromarray(np.roll(read_rgb(data / picture), 5, axis=1)).save(data / picture)
+    server.reset()
+    results, _ = evaluate(FROM_FILES[name](data), [arm], judge, tmp_path)
+    assert len(server.calls) == asked
     assert results.complete
     judge.close()
 
@@ -274,9 +329,79 @@ def test_results_of_others_are_judged_in_their_own_layout(server: ChatServer, tm
         shutil.copyfile(FIXTURES / "krisbench" / "biology" / "1.png", path)
     arm = Arm("theirs", theirs, [FINAL], foreign=True)
     results, _ = evaluate(benchmark, [arm], chat_judge(server), tmp_path)
-    coverage = results.arms[0].table("krisbench").coverage
+    coverage = results.arms[0].table("krisbench-temporal").coverage
     assert (coverage.n_expected, coverage.n_judged, coverage.n_unsupported) == (6, 6, 0)
     assert {len(pictures(call)) for call in server.calls} == {1, 2, 3, 4}
+
+
+def test_a_damaged_result_is_counted_as_missing_and_the_others_are_judged(
+    server: ChatServer, tmp_path: Path
+) -> None:
+    benchmark = benchmark_of("imgedit")
+    theirs = tmp_path / "theirs"
+    shutil.copytree(FIXTURES / "imgedit" / "shapes", theirs)
+    whole = (theirs / "12.png").read_bytes()
+    (theirs / "12.png").write_bytes(whole[: len(whole) // 2])
+    arm = Arm("theirs", theirs, [FINAL], foreign=True)
+    judge = chat_judge(server)
+    results, folder = evaluate(benchmark, [arm], judge, tmp_path)
+    coverage = results.arms[0].table("imgedit").coverage
+    assert (coverage.n_expected, coverage.n_generated, coverage.n_judged) == (5, 4, 4)
+    [row] = [row for row in csv.DictReader((folder / "items.csv").open()) if row["item"] == "12"]
+    assert row["status"] == "missing"
+    assert "12.png: not a readable picture" in row["faults"]
+    _, other = replay(benchmark, folder / "replies.jsonl", [arm], tmp_path / "new", resamples=50, seed=0)
+    for file in ("figures.csv", "items.csv"):
+        assert (other / file).read_text() == (folder / file).read_text()
+    (theirs / "12.png").write_bytes(whole)
+    server.reset()
+    results, _ = evaluate(benchmark, [arm], judge, tmp_path)
+    assert results.complete
+    assert len(server.calls) == 1
+    judge.close()
+
+
+def test_what_another_system_did_not_make_is_missing_however_many_pictures_it_takes(
+    server: ChatServer, tmp_path: Path
+) -> None:
+    benchmark = benchmark_of("krisbench")
+    theirs = tmp_path / "theirs"
+    for item in benchmark.items:
+        if item.kind != "multi-element_composition":
+            path = theirs / f"{item.path}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(FIXTURES / "krisbench" / "biology" / "1.png", path)
+    arm = Arm("theirs", theirs, [FINAL], foreign=True)
+    judge = chat_judge(server)
+    results, _ = evaluate(benchmark, [arm, make_arm(benchmark, tmp_path, "ours")], judge, tmp_path)
+    statuses = [arm.grades[FINAL]["multi-element_composition/1"].status for arm in results.arms]
+    assert statuses == ["missing", "unsupported"]
+    assert [note for note in results.notes if "theirs" in note] == []
+    assert not results.complete
+    judge.close()
+
+
+def test_a_reply_that_was_cut_off_is_unreadable_and_no_refusal(server: ChatServer, tmp_path: Path) -> None:
+    benchmark = benchmark_of("imgedit")
+    server.choose = lambda call: Says(None, finish="length")
+    judge = chat_judge(server, tries=1)
+    results, _ = evaluate(benchmark, [make_arm(benchmark, tmp_path)], judge, tmp_path, only_final=True)
+    coverage = results.arms[0].table("imgedit").coverage
+    assert (coverage.n_parse_failed, coverage.n_refused) == (5, 0)
+    judge.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "counts"), [(JudgeUnreadable("no scores"), (3, 0)), (JudgeRefused("never"), (0, 3))]
+)
+def test_a_judge_that_grades_by_itself_may_be_unreadable_too(
+    error: Exception, counts: tuple[int, int], tmp_path: Path
+) -> None:
+    benchmark = benchmark_of("world")
+    judge = plain.BrokenJudge(plain.raising(error), good=0)
+    results, _ = evaluate(benchmark, [make_arm(benchmark, tmp_path)], judge, tmp_path, only_final=True)
+    coverage = results.arms[0].table("world").coverage
+    assert (coverage.n_parse_failed, coverage.n_refused) == counts
 
 
 def test_a_judge_without_a_chat_model_is_refused_where_one_is_needed() -> None:

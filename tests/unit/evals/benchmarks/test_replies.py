@@ -112,6 +112,11 @@ def test_json_marks_are_read_by_their_keys(text: str) -> None:
         '{"instruction_score": NaN, "knowledge_score": 2}',
         '{"instruction_score": Infinity, "knowledge_score": 2}',
         '{"instruction_score": 4, "knowledge_score": 2} {"instruction_score": 5, "knowledge_score": 2}',
+        '{"instruction_score": 1, "instruction_score": 5, "knowledge_score": 2}',  # JSON takes the last
+        '{"reasoning": like {"instruction_score": 1}, "instruction_score": 4, "knowledge_score": 2}',
+        """{"reasoning": "no 'knowledge_score': 5 for this", "instruction_score": 4}""",
+        '{"instruction_score": 4, "knowledge_score": %s}' % ("2" * 310),  # no float is as large
+        '{"instruction_score": 4, "knowledge_score": 1e400}',
         "",
     ],
 )

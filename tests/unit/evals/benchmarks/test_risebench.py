@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,9 @@ from graded import figures, values
 
 from thinkedit.errors import DataError
 from thinkedit.evals.benchmarks.base import Item
+from thinkedit.evals.benchmarks.figures import grade, tabulate
 from thinkedit.evals.benchmarks.risebench import RISEBench, consistency_free, item_score
+from thinkedit.evals.benchmarks.store import Row
 from thinkedit.types import RGB
 
 C, R, V = "ApprConsistency", "Reasoning", "VisualPlausibility"
@@ -58,7 +61,9 @@ def test_which_pictures_are_shown(benchmark: RISEBench, items: dict[str, Item]) 
 
     def shown(key: str, metric: str) -> list[str]:
         item = items[key]
-        known: dict[str, RGB] = {"source": item.sources[0](), "reference": item.sources[-1]()}
+        known: dict[str, RGB] = {"source": item.source()}
+        if item.references:
+            known["reference"] = item.references[0]()
         ask = next(ask for ask in benchmark.asks(item) if ask.metric == metric)
         return [
             "result" if picture is edited else next(n for n, p in known.items() if (p == picture).all())
@@ -119,6 +124,53 @@ def test_axes_have_their_own_numbers_of_items(benchmark: RISEBench) -> None:
     assert {f.name: f.interval.n for f in found.figures if f.interval} == {C: 5, R: 6, V: 4}
     assert values(found)[C] == pytest.approx((5 + 5 + 5 + 5 + 5) / 5)
     assert values(found)[V] == pytest.approx((5 + 5 + 4 + 5) / 4)
+
+
+def test_one_faulty_axis_leaves_the_other_axes_of_the_item(benchmark: RISEBench) -> None:
+    """Consistency of temporal_1 can't be read: it is in no accuracy, and in two of the three axes."""
+    replies = {C: "Final Score: 1", R: "Final Score: 1", V: "Final Score: 1"}
+    rows = [
+        Row(
+            arm="a",
+            item=item.id,
+            turn="final",
+            metric=ask.metric,
+            reply="none" if (item.id, ask.metric) == ("temporal_1", C) else replies[ask.metric],
+        )
+        for item in benchmark.items
+        for ask in benchmark.asks(item)
+    ]
+    found = tabulate(benchmark, grade(benchmark, rows)["final"], resamples=9, seed=0)
+    counts = {
+        table.table.key: {figure.name: (figure.n_judged, figure.n_expected) for figure in table.figures}
+        for table in found
+    }
+    assert counts["risebench-axes"] == {C: (4, 5), R: (6, 6), V: (4, 4)}
+    assert counts["risebench"]["Temporal"] == (0, 1)
+    assert counts["risebench"]["Overall"] == (5, 6)
+    assert {table.coverage.n_parse_failed for table in found} == {1}
+
+
+def test_a_score_in_percent_is_a_mean_over_items(benchmark: RISEBench) -> None:
+    """Items score 5, 5, 4.8, 5, 5 and (0.3 * 5 + 0.7 * 1) / 2 = 1.1; 100 % is 5 and 0 % is 1."""
+    found = figures(benchmark, MARKS, "risebench-score")
+    assert values(found) == pytest.approx(
+        {"Temporal": 100, "Causal": 100, "Spatial": 97.5, "Logical": 51.25, "Overall": 497.5 / 6}
+    )
+
+
+def test_a_spatial_item_without_a_reasoning_picture_is_judged_by_words(
+    benchmark: RISEBench, items: dict[str, Item]
+) -> None:
+    """The official script reads the field unguarded there, and fails."""
+    facts = {key: value for key, value in items["spatial_4"].facts.items() if key != "reasoning_img"}
+    item = replace(items["spatial_4"], facts=facts)
+    ask = next(ask for ask in benchmark.asks(item) if ask.metric == R)
+    edited = item.source()
+    [shown] = ask.pictures(edited)
+    assert shown is edited
+    assert "One picture follows: the result." in ask.text
+    assert '"the circle is gone"' in ask.text
 
 
 def test_a_file_without_the_full_sets_fields_is_read(tmp_path: Path) -> None:
