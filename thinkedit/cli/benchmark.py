@@ -68,6 +68,10 @@ def run_benchmark(config: str | None, overrides: Sequence[str], asked: Asked) ->
         raise ConfigError(
             f"--judge takes {_REPLAY}FILE, got {asked.judge!r}; other judges are chosen by judge=NAME"
         )
+    unused = ("thinker", "model", "mode", "arm", "results", "final_only", "ask_again")
+    if asked.judge is not None and (given := [name for name in unused if getattr(asked, name)]):
+        names = ", ".join("--" + name.replace("_", "-") for name in given)
+        raise ConfigError(f"{names}: nothing is edited or judged with --judge {_REPLAY}FILE; leave it out")
     tasks = plugins.build("tasks", loaded.tasks.name, loaded.tasks.options)
     benchmark = open_benchmark(asked.benchmark, asked.data, loaded, tasks, language=asked.language)
     out = asked.out or Path(loaded.run_dir) / "benchmarks" / benchmark.name

@@ -143,6 +143,10 @@ def test_a_failing_editor_leaves_items_out_and_the_headline_withheld(tmp_path: P
         (["--benchmark", "imgedit", "--data", "nowhere"], "there is no nowhere"),
         (["--benchmark", "world", "--data", "x"], "makes its own pictures"),
         (["--benchmark", "world", "--judge", "viescore"], "--judge takes replay:FILE"),
+        (
+            ["--benchmark", "world", "--judge", "replay:x", "--thinker", "naive_expert", "--final-only"],
+            "--thinker, --final-only: nothing is edited or judged",
+        ),
         (["--benchmark", "world", "--results", "x"], "--results takes NAME=FOLDER"),
         (["--benchmark", "world", "--results", "x=."], "no result lies in .; one would be images/"),
         (["--benchmark", "gedit", "--data", str(FIXTURES / "gedit")], "judge=viescore"),
