@@ -213,19 +213,17 @@ def _bar() -> Iterator[Progress]:
 def show(results: Results, folder: Path) -> None:
     """The headlines, what is missing from them, and where everything lies."""
     table = Table(title=f"{results.benchmark.title}, judged by {results.judged_by}", title_justify="left")
-    counts = ("expected", "generated", "judged", "parse failed", "unsupported")
-    for column in ("", "table", "headline", *counts):
-        table.add_column(column, justify="left" if column in ("", "table") else "right")
-    from thinkedit.evals.benchmarks.tables import shown_figure
+    from thinkedit.evals.benchmarks.tables import COUNTS, counts_of, shown_figure
 
+    for column in ("", "table", "headline", COUNTS):
+        table.add_column(column, justify="left" if column in ("", "table") else "right")
     for arm in results.arms:
         for found in arm.tables[arm.turns[-1]]:
             headline, coverage = found.headline(), found.coverage
             if headline is None or not coverage.n_expected:
                 continue
-            numbers = (getattr(coverage, f"n_{name.replace(' ', '_')}") for name in counts)
             text = shown_figure(headline, found.table.digits)
-            table.add_row(arm.name, found.table.key, text, *map(str, numbers))
+            table.add_row(arm.name, found.table.key, text, counts_of(coverage))
     console.print(table)
     for note in results.notes:
         console.print(f"  {note}", style="yellow")

@@ -34,12 +34,13 @@ class Line:
 
     @property
     def counts(self) -> str:
-        """The coverage as text, in the order of `COUNTS`."""
-        found = self.coverage
-        if found is None:
-            return ""
-        made = (found.n_expected, found.n_generated, found.n_judged)
-        return " / ".join(map(str, (*made, found.n_parse_failed, found.n_unsupported)))
+        return "" if self.coverage is None else counts_of(self.coverage)
+
+
+def counts_of(coverage: Coverage) -> str:
+    """The coverage as text, in the order of `COUNTS`."""
+    made = (coverage.n_expected, coverage.n_generated, coverage.n_judged)
+    return " / ".join(map(str, (*made, coverage.n_parse_failed, coverage.n_unsupported)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
