@@ -10,7 +10,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from thinkedit.actors.images import write_atomically
-from thinkedit.evals.report.svg import interval_bar, number
+from thinkedit.evals.report.svg import Series, interval_bar, line_chart, number
 from thinkedit.evals.study.figures import Answer, Comparison, Line, comparisons
 
 
@@ -22,6 +22,7 @@ class About:
     quick: bool
 
 
+_CSS = {"sft": "c-sft", "rl": "c-grpo", "aware_expert": "c-aware", "rl_one_step": "c-naive"}
 COLUMNS = {
     "critic error": "mean |predicted − judged| over both axes on the first edits",
     "content": "share of runs that ended because the thinker kept an edit",
@@ -50,7 +51,8 @@ def build_page(answers: Sequence[Answer], about: About, path: Path) -> None:
         lstrip_blocks=True,
     )
     html = environment.get_template("study.html.j2").render(
-        answers=[(answer, comparisons(answer)) for answer in answers],
+        answers=[(answer, comparisons(answer), _curves(answer)) for answer in answers],
+        line_chart=line_chart,
         about=about,
         sentence=_sentence,
         columns=COLUMNS,
@@ -115,6 +117,25 @@ def _sentence(comparison: Comparison) -> str:
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _curves(answer: Answer) -> list[Series]:
+    """O by number of edits, of each cell that the answer shows after three numbers or more."""
+    found: list[Series] = []
+    for cell in dict.fromkeys(line.row.cell for line in answer.lines):
+        lines = [line for line in answer.lines if line.row.cell == cell and line.row.edits is not None]
+        if len(lines) > 2:
+            found.append(
+                Series(
+                    lines[0].row.label.rpartition(", ")[0],
+                    [line.row.edits or 0 for line in lines],
+                    [line.overall.mean for line in lines],
+                    _CSS.get(cell, "c-accent"),
+                    low=[line.overall.low for line in lines],
+                    high=[line.overall.high for line in lines],
+                )
+            )
+    return found
 
 
 def _bar(line: Line) -> Markup:

@@ -161,3 +161,11 @@ def test_both_pages_hold_every_question_that_was_played(tmp_path: Path) -> None:
         assert "6.23" in written, "the published figure beside ours"
         assert "nreadable" in written
         assert "O +3.00 (" in written
+
+
+def test_numbers_of_edits_are_drawn_as_lines(tmp_path: Path) -> None:
+    page = tmp_path / "study.html"
+    build_page(answers([with_experts(one_seed())]), About(seeds=[0], quick=False), page)
+    html = page.read_text()
+    assert html.count('<svg class="chart"') == 1, "of the questions that were played only one has several"
+    assert 'aria-label="SFT, SFT and RL, expert who knows the editor"' in html
