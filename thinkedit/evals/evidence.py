@@ -79,7 +79,8 @@ def _page(summaries: Sequence[Summary], figure: str) -> str:
         f"Written by `thinkedit evidence`; do not edit by hand. {first['tasks']} held-out tasks a run; "
         "O = sqrt(semantic · quality) of the final picture, 0–10, with 95 % bootstrap intervals over tasks. "
         "All thinkers of a run saw the same tasks, first edits and editor seeds. "
-        "[run-folder.md](run-folder.md) explains each figure.",
+        "[run-folder.md](run-folder.md) explains each figure; [study-results.md](study-results.md) has the "
+        "paper's ablations in the same world.",
         f"![Overall score by thinker and seed]({figure})",
         "## Overall score O",
         _table(
