@@ -13,7 +13,7 @@ from thinkedit.evals.study.plan import QUESTIONS, Question, Row
 from thinkedit.evals.study.play import Played
 from thinkedit.types import Scores
 
-OVERALL, QUALITY, CRITIC_ERROR = "O", "quality", "critic error"
+COMPARED = OVERALL, QUALITY, CRITIC_ERROR = "O", "quality", "critic error"
 Cells = Mapping[str, Sequence[Played]]
 """The tasks of one seed by cell."""
 
@@ -113,19 +113,20 @@ class Comparison:
 
 
 def comparisons(answer: Answer, *, resamples: int = 2000) -> list[Comparison]:
-    """Each published row against the one before it; of a question with a baseline each row against that."""
+    """Each published row against the one before it, and each row against those of `Question.against`."""
     found: list[Comparison] = []
     for before, after in pairwise(line for line in answer.lines if line.row.paper is not None):
         if after.row.edits == 1 and found:
             continue  # the list begins anew with another thinker
         found.append(_compared(before, after, OVERALL, resamples))
-    if answer.question.baseline:
-        first, *others = answer.lines
-        found += [
-            _compared(first, other, figure, resamples)
-            for other in others
-            for figure in (OVERALL, QUALITY, CRITIC_ERROR)
-        ]
+    for place, before in enumerate(answer.lines):
+        if before.row.label in answer.question.against:
+            found += [
+                _compared(before, after, figure, resamples)
+                for after in answer.lines[place + 1 :]
+                for figure in COMPARED
+                if before.by_task[figure] and after.by_task[figure]  # who takes no critique errs in none
+            ]
     return found
 
 

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from thinkedit.actors.images import write_atomically
 from thinkedit.evals.report.svg import Series, interval_bar, line_chart, number
-from thinkedit.evals.study.figures import Answer, Comparison, Line, comparisons
+from thinkedit.evals.study.figures import COMPARED, Answer, Comparison, Line, comparisons
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,10 +51,12 @@ def build_page(answers: Sequence[Answer], about: About, path: Path) -> None:
         lstrip_blocks=True,
     )
     html = environment.get_template("study.html.j2").render(
-        answers=[(answer, comparisons(answer), _curves(answer)) for answer in answers],
+        answers=[(answer, *_compared(answer), _curves(answer)) for answer in answers],
         line_chart=line_chart,
         about=about,
         sentence=_sentence,
+        change=_change,
+        compared=COMPARED,
         columns=COLUMNS,
         method=METHOD,
         bar=_bar,
@@ -79,8 +81,15 @@ def build_markdown(answers: Sequence[Answer], about: About) -> str:
             f"The paper: {answer.question.paper}",
             _table(head, [_cells(line) for line in answer.lines]),
         ]
-        if told := [_told(comparison) for comparison in comparisons(answer)]:
-            parts.append("\n".join(f"- {sentence}" for sentence in told))
+        with_paper, changes = _compared(answer)
+        if with_paper:
+            parts.append("\n".join(f"- **{one.verdict}**: {_sentence(one)}" for one in with_paper))
+        if changes:
+            rows = [
+                [pair, *(f"{_change(row[f])}, {row[f].verdict}" if f in row else "–" for f in COMPARED)]
+                for pair, row in changes.items()
+            ]
+            parts.append(_table(["", *(f"change of {figure}" for figure in COMPARED)], rows))
     parts.append("\n".join(f"- {name}: {meaning}" for name, meaning in COLUMNS.items()))
     return "\n\n".join(parts) + "\n"
 
@@ -102,16 +111,24 @@ def _cells(line: Line) -> list[str]:
     ]
 
 
-def _told(comparison: Comparison) -> str:
-    return f"**{comparison.verdict}**: {_sentence(comparison)}"
+def _compared(answer: Answer) -> tuple[list[Comparison], dict[str, dict[str, Comparison]]]:
+    """Those with the paper's order, and the others by pair of rows and figure."""
+    found = comparisons(answer)
+    changes: dict[str, dict[str, Comparison]] = {}
+    for one in found:
+        if one.paper is None:
+            changes.setdefault(f"{one.above} against {one.below}", {})[one.figure] = one
+    return [one for one in found if one.paper is not None], changes
 
 
 def _sentence(comparison: Comparison) -> str:
-    ours, paper = comparison.ours, comparison.paper
-    return (
-        f"{comparison.above} against {comparison.below}: {comparison.figure} {ours.mean:+.2f} "
-        f"({ours.low:+.2f} to {ours.high:+.2f})" + ("" if paper is None else f", paper {paper:+.2f}")
-    )
+    above, below, paper = comparison.above, comparison.below, comparison.paper
+    return f"{above} against {below}: {comparison.figure} {_change(comparison)}, paper {paper:+.2f}"
+
+
+def _change(comparison: Comparison) -> str:
+    ours = comparison.ours
+    return f"{ours.mean:+.2f} ({ours.low:+.2f} to {ours.high:+.2f})"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -113,7 +113,7 @@ def test_each_thinkers_list_of_edits_begins_anew() -> None:
     assert len(comparisons(turns)) == 8
 
 
-def test_rewards_are_compared_with_what_was_there_before_them() -> None:
+def test_rewards_are_compared_with_what_was_there_before_them_and_with_each_other() -> None:
     """A better critic has a smaller error, so the sign of that figure reads the other way round."""
 
     def quality(value: float, predicted: float) -> list[Played]:
@@ -131,13 +131,16 @@ def test_rewards_are_compared_with_what_was_there_before_them() -> None:
     seed = {"sft": quality(4, 5), "rl": quality(9, 9), "rl_balanced": quality(4, 5)}
     seed |= {"rl_released": quality(2, 7), "rl_paper": quality(9, 5)}
     [rewards] = [a for a in answers([seed]) if a.question.key == "rewards"]
-    told = {(c.above, c.figure): (c.verdict, c.ours.mean) for c in comparisons(rewards)}
+    compared = comparisons(rewards)
+    told = {(c.above, c.figure): (c.verdict, c.ours.mean) for c in compared if c.below.startswith("SFT")}
     assert told["calibrated", "quality"] == ("better", 5.0)
     assert told["calibrated", "critic error"] == ("better", -0.5)
     assert told["balanced", "O"] == ("undecided", 0.0)
     assert told["released", "quality"] == ("worse", -2.0)
     assert told["released", "critic error"] == ("worse", 2.0)  # 7 for 2 on one axis of two, from 5 for 4
     assert told["paper", "critic error"] == ("worse", 1.5)
+    others = {c.above: c.verdict for c in compared if (c.below, c.figure) == ("released", "quality")}
+    assert others == {"calibrated": "better", "balanced": "better", "paper": "better"}
 
 
 def test_a_question_is_answered_when_every_seed_has_played_all_of_it() -> None:
