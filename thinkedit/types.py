@@ -68,6 +68,7 @@ class Outcome(StrEnum):
     JUDGE_FAILED = "judge_failed"
     TIMEOUT = "timeout"
     BUDGET = "budget"
+    ROLLOUT_FAILED = "rollout_failed"  # the thinker's engine, or whatever else plays the episode
 
     @property
     def valid(self) -> bool:

@@ -121,6 +121,12 @@ class ServedPolicy:
 
     async def reply(self, observation: Observation, context: Context) -> Reply:
         prompt = await self._loop.prompt(observation)
+        limit = self._loop.studio.parts.config.policy.max_prompt_tokens
+        if len(prompt.ids) > limit:  # the engine would shorten the reply instead, and call it finished
+            raise RolloutError(
+                f"a prompt of {len(prompt.ids)} tokens is longer than policy.max_prompt_tokens ({limit}): "
+                "raise that, or lower policy.max_pixels"
+            )
         output = await self._loop.server_manager.generate(
             request_id=uuid.uuid4().hex,
             prompt_ids=prompt.ids,
@@ -148,7 +154,7 @@ class ServedPolicy:
 
 
 class RolloutError(ThinkEditError):
-    """The policy's own server failed; no fault of editor, judge or reply."""
+    """The policy could not be asked, or its server failed; no fault of editor, judge or reply."""
 
 
 class EditLoop(AgentLoopBase):  # type: ignore[misc]  # verl is untyped
@@ -227,17 +233,19 @@ class EditLoop(AgentLoopBase):  # type: ignore[misc]  # verl is untyped
                     extra_fields={**policy.extra_fields[place], **_extra(record)},
                 )
             )
-        return samples or [self._empty_sample(episode)]
+        return samples or [self._empty_sample(episode.group, episode.uid, episode.step, episode.outcome)]
 
-    def _empty_sample(self, episode: Episode) -> TurnSample:
-        """Stands for an episode that could not start: nothing to learn from, but counted."""
+    def failed_sample(self, **row: Any) -> TurnSample:
+        """Stands for an episode that raised; `row` as in `run`."""
+        return self._empty_sample(
+            str(row["uid"]), uuid.uuid4().hex, int(row["global_steps"]), Outcome.ROLLOUT_FAILED
+        )
+
+    def _empty_sample(self, group: str, episode: str, step: int, outcome: Outcome) -> TurnSample:
+        """Stands for an episode without turns: nothing to learn from, but counted."""
         eos = int(self.tokenizer.eos_token_id)
-        record = {**_BLANK, "group": episode.group, "episode": episode.uid, "outcome": str(episode.outcome)}
-        version = {
-            "global_steps": episode.step,
-            "min_global_steps": episode.step,
-            "max_global_steps": episode.step,
-        }
+        record = {**_BLANK, "group": group, "episode": episode, "outcome": str(outcome)}
+        version = {"global_steps": step, "min_global_steps": step, "max_global_steps": step}
         return TurnSample(
             prompt_ids=[eos, eos],
             response_ids=[eos],

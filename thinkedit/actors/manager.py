@@ -21,8 +21,13 @@ from thinkedit.actors.agent_loop import FEATURES, EditLoop, TurnSample, flush_st
 from thinkedit.actors.limits import cluster_limiter
 from thinkedit.configs.load import load_config
 from thinkedit.envs.canaries import Canaries, CanaryReport
+from thinkedit.errors import ThinkEditError
 
 logger = logging.getLogger(__name__)
+
+
+class RolloutWorkerDied(ThinkEditError):
+    """A process that played episodes is gone, and they with it."""
 
 
 class ThinkEditWorker(AgentLoopWorkerTQ.__ray_actor_class__):  # type: ignore[misc]  # verl is untyped
@@ -50,11 +55,15 @@ class ThinkEditWorker(AgentLoopWorkerTQ.__ray_actor_class__):  # type: ignore[mi
         verl builds a loop object per episode with hydra's instantiate, which costs more than a
         procedural edit; ours keeps nothing between episodes, so one serves them all.
         """
-        group = str(row["uid"])
+        group, loop = str(row["uid"]), self._edit_loop()
         self._under_way[group] += 1
         try:
             async with self._gate:
-                samples = await self._edit_loop().run(sampling_params, **row)
+                try:
+                    samples = await loop.run(sampling_params, **row)
+                except Exception:  # engines and stores may raise anything; verl would drop it unseen
+                    logger.exception("an episode of group %s raised; it counts as failed", group)
+                    samples = [loop.failed_sample(**row)]
             self._finished[group].append((samples, row))
         finally:
             self._under_way[group] -= 1
@@ -117,6 +126,10 @@ class ThinkEditWorker(AgentLoopWorkerTQ.__ray_actor_class__):  # type: ignore[mi
             "multi_modal_inputs": inputs,
         }
 
+    async def stay(self) -> None:
+        """Ends only with the worker."""
+        await asyncio.Event().wait()
+
     async def ask_canaries(self) -> CanaryReport:
         """Put pairs of known order to the judge, beside the episodes of the step."""
         if self._canaries is None:
@@ -154,6 +167,7 @@ class ThinkEditManager(AgentLoopManagerTQ):  # type: ignore[misc]
         if self._limiter is not None:
             self._limiter.flush()  # a ledger that can't be read ends the run now, not every call later
         self._watch = config.judge.canaries
+        self._lives: list[Any] = []  # a call to each worker that ends only with it
         self._asked: Any = None  # a report on its way
         self._asked_once = False
 
@@ -165,6 +179,23 @@ class ThinkEditManager(AgentLoopManagerTQ):  # type: ignore[misc]
             if not self._asked_once or step % every == 0:
                 self._asked, self._asked_once = self.agent_loop_workers[0].ask_canaries.remote(), True
         super().generate_sequences(prompts)
+
+    def check_workers(self) -> None:
+        """
+        Raises:
+            RolloutWorkerDied: one has; nobody would ever finish its episodes.
+        """
+        self._lives = self._lives or [worker.stay.remote() for worker in self.agent_loop_workers]
+        ended, _ = ray.wait(self._lives, timeout=0)
+        for life in ended:
+            try:
+                ray.get(life)
+            except ray.exceptions.RayActorError as error:
+                raise RolloutWorkerDied(
+                    f"rollout worker {self._lives.index(life)} of {len(self._lives)} died: {error}. Start "
+                    "the run again, it resumes; if it dies again, the machine may be short of memory: lower "
+                    "rollout.concurrency or rollout.workers"
+                ) from None
 
     def judge_metrics(self) -> dict[str, float]:
         """Figures of the canaries asked in this step, none where none were; waits for the answers.

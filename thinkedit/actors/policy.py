@@ -18,6 +18,7 @@ from thinkedit.actors.play import Context, Reply
 from thinkedit.configs.schema import ClusterConfig, PolicyConfig, RolloutConfig
 from thinkedit.envs.protocol import Protocol
 from thinkedit.errors import ThinkEditError
+from thinkedit.pixels import within_pixels
 from thinkedit.types import Observation, Sampling
 
 
@@ -157,7 +158,9 @@ class VLLMPolicy:
         prompt = self._processor.apply_chat_template(
             self._protocol.messages(observation), add_generation_prompt=True, tokenize=False
         )
-        images = [Image.fromarray(image) for image in self._protocol.images(observation)]
+        bounds = self._policy.min_pixels, self._policy.max_pixels
+        pictures = self._protocol.images(observation)
+        images = [within_pixels(Image.fromarray(picture), *bounds) for picture in pictures]
         sampling = self._sampling.clone()
         if self._cluster.device != "cpu":
             sampling.seed = (context.seed * 1_000_003 + observation.turn) % 2**31

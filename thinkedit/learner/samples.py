@@ -140,8 +140,11 @@ class FailureGuard:
         self._config = config or FailuresConfig()
         self._recent: deque[str] = deque(maxlen=self._config.window)
 
-    def watch(self, records: Sequence[TurnRecord]) -> str | None:
+    def watch(self, records: Sequence[TurnRecord], *, lost: int = 0) -> str | None:
         """Take a step's samples in.
+
+        Args:
+            lost: episodes that were started and left no record; each counts as a sample that failed.
 
         Returns:
             A warning when the fraction of invalid samples is above `warn_at`, else None.
@@ -151,6 +154,7 @@ class FailureGuard:
                 paid for: what is in a cache is free, and a run that went on would learn from that alone.
         """
         self._recent.extend("" if r.valid else r.outcome for r in records)
+        self._recent.extend(["lost"] * lost)
         failures = Counter(outcome for outcome in self._recent if outcome)
         fraction = failures.total() / max(1, len(self._recent))
         told = ", ".join(f"{outcome} {count}" for outcome, count in failures.most_common())
@@ -167,6 +171,6 @@ class FailureGuard:
         if fraction > self._config.stop_at:
             raise TooManyFailures(
                 f"{message}; grpo.failures.stop_at is {self._config.stop_at:.0%}. "
-                "Mend the editor or judge and start again: the run resumes"
+                "Mend what fails and start again: the run resumes"
             )
         return message if fraction > self._config.warn_at else None

@@ -11,6 +11,7 @@ Registered under `verl_config.TRAINER`. What is overridden, and why:
   metrics.jsonl, which survives a resume (verl's file logger truncates);
 - `_validate`: the step's own figures for held-out tasks, under `val/` (verl's read rewards of tokens);
 - `on_init_end`: a resumed run does not look at them before its first step again;
+- `fit`: the run ends with a rollout worker that dies (verl would wait for its episodes for ever);
 - `_balance_batch`: a clear end when nothing could be sampled;
 - `get_llm_client`: no load balancing where there is one server.
 """
@@ -80,6 +81,10 @@ class ThinkEditTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
             with open_dict(self.config):
                 self.config.trainer.val_before_train = False
 
+    def fit(self, agent_loop_manager: Any) -> None:
+        self.replay_buffer.check_workers = agent_loop_manager.check_workers
+        super().fit(agent_loop_manager)
+
     def get_llm_client(self) -> Any:
         """verl's client of the rollout servers; with one server there is nothing to balance."""
         sole = len(self.llm_server_manager.get_replicas()) == 1
@@ -108,7 +113,8 @@ class ThinkEditTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
         metrics.update(step_metrics(records))
         metrics.update(diagnostics.metrics())
         metrics["samples/padding_rows"] = len(real) - len(records)
-        warning = self._guard.watch(records)
+        asked = self._run.config.grpo.tasks_per_step * self._run.config.grpo.group_size
+        warning = self._guard.watch(records, lost=asked - len({record.episode for record in records}))
         if warning:
             logger.warning(warning)
 

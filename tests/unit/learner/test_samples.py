@@ -80,6 +80,8 @@ def test_a_record_survives_the_way_through_plain_data() -> None:
 def test_guard_is_silent_while_few_samples_fail() -> None:
     guard = FailureGuard(FailuresConfig(window=100))
     assert guard.watch([record()] * 97 + [failed()] * 3) is None
+    with pytest.raises(TooManyFailures, match="lost 30"):
+        FailureGuard(FailuresConfig(window=100)).watch([record()] * 70, lost=30)
 
 
 def test_guard_warns_above_the_first_limit() -> None:
