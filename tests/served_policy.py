@@ -18,7 +18,8 @@ from thinkedit.envs.protocol import Protocol
 from thinkedit.envs.world.tasks import WorldTasks
 from thinkedit.types import Observation, Scores, Task, Verdict
 
-CONFIG = load_config("demo", ["rollout.max_num_seqs=8", "policy.max_reply_tokens=48"])
+SETTINGS = ["rollout.max_num_seqs=8", "policy.max_reply_tokens=48", "policy.max_pixels=12544"]
+CONFIG = load_config("demo", SETTINGS)
 PROTOCOL = Protocol(CONFIG.protocol)
 COUNT = 12
 

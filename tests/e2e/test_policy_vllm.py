@@ -20,10 +20,11 @@ def gaps(folder: Path, told: list[dict[str, Any]]) -> list[float]:
     """|probability in vLLM - in transformers| of every sampled token."""
     import torch
     from PIL import Image
-    from served_policy import PROTOCOL, observation
+    from served_policy import CONFIG, PROTOCOL, observation
     from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 
     from thinkedit.actors.policy import forbidden_tokens
+    from thinkedit.pixels import within_pixels
 
     processor = AutoProcessor.from_pretrained(folder)
     model = Qwen3VLForConditionalGeneration.from_pretrained(folder)
@@ -34,7 +35,8 @@ def gaps(folder: Path, told: list[dict[str, Any]]) -> list[float]:
         text = processor.apply_chat_template(
             PROTOCOL.messages(seen), add_generation_prompt=True, tokenize=False
         )
-        pictures = [Image.fromarray(picture) for picture in PROTOCOL.images(seen)]
+        bounds = CONFIG.policy.min_pixels, CONFIG.policy.max_pixels
+        pictures = [within_pixels(Image.fromarray(picture), *bounds) for picture in PROTOCOL.images(seen)]
         inputs = processor(text=[text], images=pictures, return_tensors="pt")
         assert inputs["input_ids"][0].tolist() == one["prompt"]
         reply = torch.tensor([one["reply"]])
