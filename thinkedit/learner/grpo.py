@@ -122,7 +122,7 @@ def plan(config: Config) -> tuple[DictConfig, dict[str, Any]]:
         "judge": _named(config.judge),
         "reward": config.reward.profile + (" with own weights" if config.reward.weights else ""),
         "advantage": f"{config.grpo.advantage.estimator}, scale {config.grpo.advantage.scale}",
-        "checkpoints": f"every {grpo.save_every} steps in {run_dir / 'grpo' / 'checkpoints'}",
+        "checkpoints": f"{_saved(grpo.save_every)} in {run_dir / 'grpo' / 'checkpoints'}",
     }
 
 
@@ -150,6 +150,10 @@ def _named(service: ServiceConfig) -> str:
 def _task_counts(config: Config) -> dict[str, int | None]:
     tasks = plugins.build("tasks", config.tasks.name, config.tasks.options)
     return {"task_count": tasks.size("train"), "held_out_count": tasks.size("val")}
+
+
+def _saved(every: int) -> str:
+    return f"every {every} steps" if every else "at the end"
 
 
 def _slots(device: str) -> str:

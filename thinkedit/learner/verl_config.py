@@ -303,7 +303,8 @@ def _grpo_settings(config: Config, paths: Paths) -> dict[str, Any]:
         "trainer.total_epochs": 1,
         "trainer.val_before_train": bool(grpo.validate_every),
         "trainer.test_freq": grpo.validate_every or -1,
-        "trainer.save_freq": grpo.save_every,
+        # Never 0: verl would not save the last step either, and the run would be lost.
+        "trainer.save_freq": grpo.save_every or grpo.steps,
         "trainer.max_actor_ckpt_to_keep": 2,
         "trainer.resume_mode": "auto",
         "trainer.default_local_dir": str(paths.checkpoints),

@@ -112,6 +112,12 @@ def test_gpus_that_do_not_fill_engines_are_refused(demo: Config) -> None:
         grpo(demo)
 
 
+@pytest.mark.parametrize(("every", "freq"), [(20, 20), (0, 40)])
+def test_the_last_step_is_saved_whatever_else_is(demo: Config, every: int, freq: int) -> None:
+    demo.grpo.save_every = every
+    assert grpo(demo).trainer.save_freq == freq  # verl saves the last one too, but for 0
+
+
 def test_a_key_that_verl_does_not_know_is_refused() -> None:
     composed = verl_config._compose("ppo_trainer", [])
     with pytest.raises(ConfigAttributeError):
