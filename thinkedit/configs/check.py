@@ -336,8 +336,8 @@ def _whole_nodes(config: Config) -> None:
         raise _wrong(
             "rollout.tensor_parallel",
             size,
-            f"an engine fills a part of a node or whole nodes, so it must divide cluster.gpus_per_node={node} "
-            "or be a multiple of it",
+            "an engine fills a part of a node or whole nodes, so it must divide "
+            f"cluster.gpus_per_node={node} or be a multiple of it",
         )
 
 

@@ -103,7 +103,7 @@ class SFTConfig:
 @dataclass
 class RolloutConfig:
     temperature: float = 1.0
-    top_p: float = 1.0
+    top_p: float = 1.0  # below 1 for evaluation and editing only
     tensor_parallel: int = 1
     max_num_seqs: int = 256
     gpu_memory_utilization: float = 0.5

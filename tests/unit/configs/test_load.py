@@ -143,7 +143,9 @@ def test_flash_attention_takes_half_precision_only() -> None:
     ("nodes", "gpus", "size", "fits"),
     [(2, 6, 4, False), (2, 6, 3, True), (2, 6, 12, True), (3, 4, 6, False), (4, 4, 8, True)],
 )
-def test_an_engine_fills_a_part_of_a_node_or_whole_nodes(nodes: int, gpus: int, size: int, fits: bool) -> None:
+def test_an_engine_fills_a_part_of_a_node_or_whole_nodes(
+    nodes: int, gpus: int, size: int, fits: bool
+) -> None:
     overrides = [
         "cluster=gpu_8",
         f"cluster.nodes={nodes}",
