@@ -19,11 +19,13 @@ def demo(
     """
     from thinkedit.cli import stages
     from thinkedit.configs.load import load_config
+    from thinkedit.learner.verl_config import refuse_impossible
 
     loaded = load_config(config, overrides or (), require_plugins=not dry_run)
     if dry_run:
         stages.print_plan(loaded)
         return
+    refuse_impossible(loaded)  # told before SFT has taken its time
     run = stages.open_run(loaded)
     if run.report.exists():
         stages.console.print(

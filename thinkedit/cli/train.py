@@ -50,11 +50,13 @@ def train(
     from thinkedit.configs.load import load_config
     from thinkedit.errors import ConfigError
     from thinkedit.evals.run import RunFolder
+    from thinkedit.learner.verl_config import refuse_impossible
 
     loaded = load_config(config, overrides or (), require_plugins=not dry_run)
     if dry_run:
         stages.print_plan(loaded)
         return
+    refuse_impossible(loaded)
     start = Path(policy) if policy else stages.sft_policy(RunFolder(Path(loaded.run_dir)))
     if not start.exists():  # told before the folder is taken, which other settings could not use then
         raise ConfigError(

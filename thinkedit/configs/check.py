@@ -174,6 +174,7 @@ def _ranges(config: Config) -> None:
         "grpo.epochs_per_batch": grpo.epochs_per_batch,
         "grpo.failures.window": grpo.failures.window,
         "grpo.max_tokens_per_gpu": grpo.max_tokens_per_gpu,
+        "grpo.steps": grpo.steps,
         "grpo.tasks_per_step": grpo.tasks_per_step,
         "grpo.updates_per_step": grpo.updates_per_step,
         "grpo.validate_tasks": grpo.validate_tasks,
@@ -220,7 +221,6 @@ def _ranges(config: Config) -> None:
         "grpo.kl_coef": grpo.kl_coef,
         "grpo.rehearsal.batch_size": grpo.rehearsal.batch_size,
         "grpo.save_every": grpo.save_every,
-        "grpo.steps": grpo.steps,
         "grpo.validate_every": grpo.validate_every,
         "grpo.warmup_steps": grpo.warmup_steps,
         "grpo.weight_decay": grpo.weight_decay,
@@ -318,6 +318,7 @@ def _together(config: Config) -> None:
                 config.rollout.tensor_parallel,
                 f"does not divide cluster.nodes * cluster.gpus_per_node = {gpus} GPUs",
             )
+        _whole_nodes(config)
     elif config.rollout.tensor_parallel != 1:
         raise _wrong(
             "rollout.tensor_parallel", config.rollout.tensor_parallel, "must be 1 on cluster.device=cpu"
@@ -325,6 +326,18 @@ def _together(config: Config) -> None:
     if config.reward.weights and not any(config.reward.weights.values()):
         raise _wrong(
             "reward.weights", config.reward.weights, "all weights are zero: nothing would be learned"
+        )
+
+
+def _whole_nodes(config: Config) -> None:
+    """Refuse engines that begin within one node and end within another."""
+    size, node = config.rollout.tensor_parallel, config.cluster.gpus_per_node
+    if node % size and size % node:
+        raise _wrong(
+            "rollout.tensor_parallel",
+            size,
+            "an engine fills a part of a node or whole nodes, so it must divide "
+            f"cluster.gpus_per_node={node} or be a multiple of it",
         )
 
 

@@ -103,7 +103,7 @@ class SFTConfig:
 @dataclass
 class RolloutConfig:
     temperature: float = 1.0
-    top_p: float = 1.0
+    top_p: float = 1.0  # below 1 for evaluation and editing only
     tensor_parallel: int = 1
     max_num_seqs: int = 256
     gpu_memory_utilization: float = 0.5
@@ -162,7 +162,7 @@ class GRPOConfig:
     max_tokens_per_gpu: int = 16384  # of one micro-batch, dynamic batching
     freeze_vision: bool = True
     mode: str = "sync"
-    save_every: int = 50
+    save_every: int = 50  # steps, and at the end; 0: at the end only
     interpolation: float = 1.0  # of the way from the start that the exported policy goes; 1: all of it
     advantage: AdvantageConfig = field(default_factory=AdvantageConfig)
     rehearsal: RehearsalConfig = field(default_factory=RehearsalConfig)

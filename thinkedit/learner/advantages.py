@@ -56,6 +56,7 @@ class Rows:
         only `outcome` reads it.
     settled: [N] the part of `reward` that think and score alone decided; credit "causal" needs it.
     tokens: [N, L] the reply's token ids, padded with anything; `shared_prefix` needs them.
+    malformed: [N] whether the reply could not be read, so that it has no parts; None: all could.
     """
 
     group: npt.NDArray[Any]
@@ -67,6 +68,7 @@ class Rows:
     improvement: Floats | None = None
     settled: Floats | None = None
     tokens: Ints | None = None
+    malformed: npt.NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.reward)
@@ -83,6 +85,7 @@ class Rows:
             improvement=None if self.improvement is None else self.improvement[index],
             settled=None if self.settled is None else self.settled[index],
             tokens=None if self.tokens is None else self.tokens[index],
+            malformed=None if self.malformed is None else self.malformed[index],
         )
 
 
@@ -150,6 +153,9 @@ def estimate(rows: Rows, config: AdvantageConfig) -> tuple[Advantages, Diagnosti
     noise of the long think before it moves the shared weights further than its own signal does; a weight
     evens that out. Each part's gradient keeps its direction, as with a learning rate for each.
 
+    A malformed reply has no such parts: what it lost, it lost with any of its tokens, and where it would
+    have ended well nobody knows. All of them get the turn's whole advantage, under every credit and weight.
+
     Returns:
         advantages in the order of `rows`, and the diagnostics.
 
@@ -181,22 +187,27 @@ def estimate(rows: Rows, config: AdvantageConfig) -> tuple[Advantages, Diagnosti
         raise ValueError(f"estimator {config.estimator!r} must give one finite advantage per row")
     raw = np.where(np.abs(raw) < EQUAL, 0.0, raw)
     divisor = _divisor(raw, _codes(kept.group), config.scale)
-    of_answer = np.zeros(len(rows))
-    of_answer[order] = raw / divisor
-    of_reply = of_answer[:, None]
+    of_turn = np.zeros(len(rows))
+    of_turn[order] = raw / divisor
+    of_answer, of_reply = of_turn, of_turn[:, None]
     if config.credit == "causal":
         settled = np.zeros(len(rows))
         settled[order] = _settled(kept) / divisor
-        of_answer -= settled
+        of_answer = of_turn - settled
         of_critic = settled[:, None]
         if config.shared_prefix:
             by_token = _settled_by_token(kept) / divisor[:, None]
             of_critic = np.zeros((len(rows), by_token.shape[1]))
             of_critic[order] = by_token
         of_reply = of_critic + config.think_weight * of_answer[:, None]
+    whole = np.zeros((len(rows), 1), np.bool_) if rows.malformed is None else rows.malformed[:, None]
+    advantages = Advantages(
+        reply=np.where(whole, of_turn[:, None], of_reply),
+        answer=np.where(whole, of_turn[:, None], config.answer_weight * of_answer[:, None]),
+    )
 
     taught = _sums(group[order], raw != 0.0, size=len(survivors)) > 0
-    return Advantages(of_reply, config.answer_weight * of_answer[:, None]), Diagnostics(
+    return advantages, Diagnostics(
         groups=len(survivors),
         groups_too_few=int((survivors < 2).sum()),
         groups_no_variance=int(((survivors >= 2) & ~taught).sum()),

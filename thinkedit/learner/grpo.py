@@ -24,6 +24,7 @@ from thinkedit.configs.schema import Config, ServiceConfig
 from thinkedit.errors import ConfigError
 from thinkedit.learner import verl_config
 from thinkedit.learner.launch import (
+    MARKER,
     OnStep,
     TrainingResult,
     end_with_parent,
@@ -36,6 +37,8 @@ from thinkedit.learner.launch import (
     step_of,
 )
 from thinkedit.learner.verl_config import Paths
+
+VERL = "verl.yaml"  # verl's configuration of the last start, in the run's folder
 
 
 def run_grpo(
@@ -55,7 +58,8 @@ def run_grpo(
         on_step: called with each step's metrics, in order, soon after the step.
 
     Raises:
-        ConfigError: `grpo.rehearsal.batch_size` asks for demonstrations, and there are none.
+        ConfigError: `grpo.rehearsal.batch_size` asks for demonstrations, and there are none; or the
+            checkpoints began from another policy.
         TrainingFailed: the process failed; the whole log is in `run_dir/log.txt`.
     """
     run_dir = Path(run_dir).resolve()
@@ -68,11 +72,12 @@ def run_grpo(
     began = time.monotonic()
     with scratch_folder() as scratch:
         paths = Paths(local_path(policy_path), run_dir, scratch, demonstrations=rehearsed)
+        refuse_other_start(paths)
         composed = verl_config.grpo_config(config, paths, **_task_counts(config))
         prepare(config, composed, paths)
         environment = process_environment(config, paths, threads=config.cluster.cpu_threads)
         follow(
-            [sys.executable, "-m", "thinkedit.learner.grpo", str(run_dir / "verl.yaml")],
+            [sys.executable, "-m", "thinkedit.learner.grpo", str(run_dir / VERL)],
             environment=environment,
             run_dir=run_dir,
             on_step=on_step,
@@ -122,8 +127,29 @@ def plan(config: Config) -> tuple[DictConfig, dict[str, Any]]:
         "judge": _named(config.judge),
         "reward": config.reward.profile + (" with own weights" if config.reward.weights else ""),
         "advantage": f"{config.grpo.advantage.estimator}, scale {config.grpo.advantage.scale}",
-        "checkpoints": f"every {grpo.save_every} steps in {run_dir / 'grpo' / 'checkpoints'}",
+        "checkpoints": f"{_saved(grpo.save_every)} in {run_dir / 'grpo' / 'checkpoints'}",
     }
+
+
+def refuse_other_start(paths: Paths) -> None:
+    """Refuse to go on from checkpoints with another policy as their start, and so as KL reference.
+
+    The start that `verl.yaml` has beside them is the same where both moved with the run.
+
+    Raises:
+        ConfigError: they began from another policy.
+    """
+    written = paths.run_dir / VERL
+    if not ((paths.checkpoints / MARKER).exists() and written.exists()):
+        return
+    before = OmegaConf.load(written)
+    began, folder = before.actor_rollout_ref.model.path, before.data.thinkedit.run_dir
+    moved_along = os.path.relpath(began, folder) == os.path.relpath(paths.policy, paths.run_dir)
+    if began != paths.policy and not moved_along:
+        raise ConfigError(
+            f"the checkpoints in {paths.checkpoints} began from {began}, not from {paths.policy}: start from "
+            "the former to go on, or choose another name=... for a run from the latter"
+        )
 
 
 def prepare(config: Config, composed: DictConfig, paths: Paths) -> None:
@@ -131,7 +157,7 @@ def prepare(config: Config, composed: DictConfig, paths: Paths) -> None:
     paths.run_dir.mkdir(parents=True, exist_ok=True)
     # Absolute, for Ray's processes have working directories of their own.
     save_config(replace(config, run_dir=str(Path(config.run_dir).resolve())), paths.config)
-    OmegaConf.save(composed, paths.run_dir / "verl.yaml")
+    OmegaConf.save(composed, paths.run_dir / VERL)
     # verl builds one loop object per episode from this entry (agent_loop_config_path).
     entry = {
         "name": verl_config.AGENT,
@@ -150,6 +176,10 @@ def _named(service: ServiceConfig) -> str:
 def _task_counts(config: Config) -> dict[str, int | None]:
     tasks = plugins.build("tasks", config.tasks.name, config.tasks.options)
     return {"task_count": tasks.size("train"), "held_out_count": tasks.size("val")}
+
+
+def _saved(every: int) -> str:
+    return f"every {every} steps" if every else "at the end"
 
 
 def _slots(device: str) -> str:

@@ -26,6 +26,7 @@ from thinkedit.learner.verl_config import Paths
 
 METRICS = "metrics.jsonl"
 LOG = "log.txt"
+MARKER = "latest_checkpointed_iteration.txt"  # verl's, beside the checkpoints; names the newest
 POLL_S = 0.5
 TAIL_LINES = 30
 
@@ -154,7 +155,7 @@ def latest_checkpoint(folder: Path) -> Path:
     Raises:
         TrainingFailed: there is none.
     """
-    marker = folder / "latest_checkpointed_iteration.txt"
+    marker = folder / MARKER
     if not marker.exists():
         raise TrainingFailed(f"no checkpoint in {folder}")
     return folder / f"global_step_{marker.read_text().strip()}"

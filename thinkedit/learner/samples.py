@@ -127,6 +127,7 @@ def advantage_rows(records: Sequence[TurnRecord]) -> Rows:
         valid=np.array([r.valid for r in records], dtype=np.bool_),
         improvement=np.array([improvement(r) for r in records], dtype=np.float64),
         settled=np.array([r.settled for r in records], dtype=np.float64),
+        malformed=np.array([r.outcome == Outcome.MALFORMED for r in records], dtype=np.bool_),
     )
 
 

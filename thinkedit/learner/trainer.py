@@ -38,7 +38,8 @@ from verl.workers.rollout.llm_server import LLMServerClient
 from verl.workers.utils.padding import response_to_nested
 
 from thinkedit.configs.load import load_config
-from thinkedit.configs.schema import Config
+from thinkedit.configs.schema import Config, updates_in_a_step
+from thinkedit.errors import ThinkEditError
 from thinkedit.learner import verl_config
 from thinkedit.learner.advantages import estimate, spread
 from thinkedit.learner.launch import append_metrics
@@ -55,7 +56,7 @@ from thinkedit.learner.worker import GAP_MAX, GAP_MEAN, LearnerWorker
 logger = logging.getLogger(__name__)
 
 
-class GapTooWide(RuntimeError):
+class GapTooWide(ThinkEditError):
     """Rollout and trainer disagree on the probability of what was sampled."""
 
 
@@ -91,10 +92,11 @@ class ThinkEditTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
         return self.llm_server_manager.get_client(SoleServerClient if sole else None)
 
     def _get_required_batch_multiple(self, dp_size: int) -> int:
-        return math.lcm(dp_size, self._rows_unit())
+        # Of each update's rows, not of the batch alone: verl deals every mini-batch to all ranks.
+        return self._run.config.grpo.updates_per_step * math.lcm(dp_size, self._group_size())
 
-    def _rows_unit(self) -> int:
-        return int(self.config.actor_rollout_ref.rollout.n) * self._run.config.grpo.updates_per_step
+    def _group_size(self) -> int:
+        return int(self.config.actor_rollout_ref.rollout.n)
 
     def _balance_batch(self, batch: Any, metrics: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         if not batch.keys:
@@ -156,21 +158,21 @@ class ThinkEditTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
         return figures
 
     def _update_actor(self, batch: Any, metrics: dict[str, Any]) -> Any:
-        actor = self.config.actor_rollout_ref.actor
+        actor, grpo = self.config.actor_rollout_ref.actor, self._run.config.grpo
         configured = actor.ppo_mini_batch_size
         with open_dict(self.config):  # verl multiplies it by the group size to get rows
-            actor.ppo_mini_batch_size = len(batch) // self._rows_unit()
+            actor.ppo_mini_batch_size = len(batch) // (grpo.updates_per_step * self._group_size())
         try:
             batch = super()._update_actor(batch, metrics)
         finally:
             with open_dict(self.config):
                 actor.ppo_mini_batch_size = configured
-        metrics["actor/updates"] = self._run.config.grpo.updates_per_step
+        metrics["actor/updates"] = updates_in_a_step(grpo)
         self._check_gap(metrics)
         return batch
 
     def _check_gap(self, metrics: dict[str, Any]) -> None:
-        """Log the step's probability gap under one name; stop where it is asserted and too wide."""
+        """Log the step's probability gap under one name; stop where it is asserted and not known to hold."""
         measured = {"gap/prob_max": f"actor/{GAP_MAX}", "gap/prob_mean": f"actor/{GAP_MEAN}"}
         if not verl_config.bypasses_old_log_probs(self._run.config):
             # Later updates of a step have moved on: take the comparison verl made before the first.
@@ -182,10 +184,20 @@ class ThinkEditTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
             if source in metrics:
                 metrics[name] = float(metrics.pop(source))
         limit = self._run.gap_limit
-        if limit is not None and metrics.get("gap/prob_max", 0.0) > limit:
+        if limit is None:
+            return
+        # A step that gets here has a valid sample (`FailureGuard`), and so a token to measure.
+        if "gap/prob_max" not in metrics:
+            raise GapTooWide(
+                f"step {self.global_steps}: nobody measured how far the trainer's probabilities are from the "
+                f"rollout's (no {measured['gap/prob_max']} among verl's figures), and in float32 that is "
+                "asserted; is this the pinned verl, and does vLLM give the probabilities of what it samples?"
+            )
+        gap = metrics["gap/prob_max"]
+        if not gap <= limit:  # true for NaN too
             raise GapTooWide(
                 f"step {self.global_steps}: the trainer's probability of a sampled token differs from the "
-                f"rollout's by {metrics['gap/prob_max']:.2e} (limit {limit:.0e}); "
+                f"rollout's by {gap:.2e} (limit {limit:.0e}); "
                 "the rollout engine does not run the trainer's weights"
             )
 

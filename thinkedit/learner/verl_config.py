@@ -31,6 +31,7 @@ CPU_ENGINE = "thinkedit.learner.cpu.engine"
 ROLLOUT_EXTENSION = "thinkedit.learner.rollout.RolloutExtension"
 CPU_ROLLOUT_EXTENSION = "thinkedit.learner.cpu.rollout.CPURolloutExtension"
 
+SERVED = "served"  # the editor in the Ray cluster that the learner joins
 PACKING = "flash_attention_2"  # the attention that takes rows end to end, without padding
 
 # Keys that verl reads but whose defaults it does not write down.
@@ -58,6 +59,7 @@ _UNLISTED = (
     "engine.mixed_precision",
 )
 _FP32 = {"param_dtype": "fp32", "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
+_DTYPES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}  # ours, and verl's names
 SFT_SAVE_EVERY = 500  # steps; the last one is saved in any case
 _CPU_WEIGHT_BUCKET_MB = 64  # must hold the largest tensor; CPU policies are small
 
@@ -95,7 +97,7 @@ def grpo_config(
     Raises:
         ConfigError: a combination that verl cannot run; names the fields.
     """
-    _refuse_impossible(config)
+    refuse_impossible(config)
     composed = _compose("ppo_trainer", ["actor_rollout_ref.rollout.name=vllm"])
     settings = _grpo_settings(config, paths)
     settings["data.streams"] = {
@@ -120,7 +122,6 @@ def sft_config(config: Config, data: Path, paths: Paths) -> DictConfig:
     """verl's SFT configuration. `data`: parquet with columns `messages` and `images`."""
     sft, policy = config.sft, config.policy
     on_cpu = config.cluster.device == "cpu"
-    fp32 = policy.dtype == "float32"
     settings: dict[str, Any] = {
         "data.train_files": str(data),
         "data.train_batch_size": sft.batch_size,
@@ -141,7 +142,7 @@ def sft_config(config: Config, data: Path, paths: Paths) -> DictConfig:
         "engine.strategy": "fsdp2",
         "engine.use_torch_compile": not on_cpu,
         "engine.model_dtype": "fp32",
-        "engine.mixed_precision": _FP32 if fp32 else {**_FP32, "param_dtype": "bf16"},
+        "engine.mixed_precision": _mixed_precision(policy.dtype),
         "engine.seed": config.seed,
         "optim.lr": sft.lr,
         "optim.betas": [0.9, sft.beta2],
@@ -303,7 +304,8 @@ def _grpo_settings(config: Config, paths: Paths) -> dict[str, Any]:
         "trainer.total_epochs": 1,
         "trainer.val_before_train": bool(grpo.validate_every),
         "trainer.test_freq": grpo.validate_every or -1,
-        "trainer.save_freq": grpo.save_every,
+        # Never 0: verl would not save the last step either, and the run would be lost.
+        "trainer.save_freq": grpo.save_every or grpo.steps,
         "trainer.max_actor_ckpt_to_keep": 2,
         "trainer.resume_mode": "auto",
         "trainer.default_local_dir": str(paths.checkpoints),
@@ -335,6 +337,7 @@ def _cpu_settings(config: Config, paths: Paths) -> dict[str, Any]:
         f"{roll}.engine_kwargs.vllm.distributed_executor_backend": "uni",
         "transfer_queue.backend.SimpleStorage.total_storage_size": 20000,
         # Slots, not silicon: verl's placement bundles ask for three CPUs and one "GPU" each.
+        "ray_kwargs.ray_init.address": "local",  # slots can't be brought to a cluster that runs already
         "ray_kwargs.ray_init.num_gpus": learners,
         "ray_kwargs.ray_init.num_cpus": 16 + 4 * learners + config.rollout.workers,
         "ray_kwargs.ray_init.include_dashboard": False,
@@ -345,17 +348,30 @@ def _cpu_settings(config: Config, paths: Paths) -> dict[str, Any]:
 
 def _cuda_settings(config: Config) -> dict[str, Any]:
     actor, ref = "actor_rollout_ref.actor", "actor_rollout_ref.ref"
-    settings: dict[str, Any] = {
+    # Without an address Ray would join whatever cluster it finds, somebody else's too.
+    joins = config.cluster.nodes > 1 or config.editor.name == SERVED
+    return {
         f"{actor}.fsdp_config.model_dtype": "fp32",
+        # verl takes bfloat16 where this is left out, whatever the models' own types.
+        f"{actor}.fsdp_config.mixed_precision": _mixed_precision(config.policy.dtype),
         f"{ref}.fsdp_config.model_dtype": config.policy.dtype,
+        f"{ref}.fsdp_config.mixed_precision": _mixed_precision(config.policy.dtype),
         f"{ref}.fsdp_config.param_offload": True,
+        "ray_kwargs.ray_init.address": "auto" if joins else "local",
     }
-    if config.cluster.nodes > 1:
-        settings["ray_kwargs.ray_init.address"] = "auto"
-    return settings
 
 
-def _refuse_impossible(config: Config) -> None:
+def _mixed_precision(dtype: str) -> dict[str, str]:
+    """verl's setting for a model that computes in `dtype` and adds gradients up in float32."""
+    return {**_FP32, "param_dtype": _DTYPES[dtype]}
+
+
+def refuse_impossible(config: Config) -> None:
+    """Refuse what evaluation could do with and GRPO can't; needs neither verl nor a model.
+
+    Raises:
+        ConfigError: names the fields.
+    """
     grpo, cluster = config.grpo, config.cluster
     gpus = cluster.nodes * cluster.gpus_per_node
     if grpo.tasks_per_step % grpo.updates_per_step:
@@ -367,6 +383,17 @@ def _refuse_impossible(config: Config) -> None:
         raise ConfigError(
             f"cluster.nodes * cluster.gpus_per_node ({gpus}) must be a multiple of "
             f"rollout.tensor_parallel ({config.rollout.tensor_parallel})"
+        )
+    if config.rollout.top_p != 1:
+        raise ConfigError(
+            f"rollout.top_p={config.rollout.top_p:g}: GRPO needs 1. vLLM gives the probabilities of the "
+            "truncated distribution and the learner those of the whole one, so the ratio of the two means "
+            "nothing; set it for evaluation and editing only"
+        )
+    if cluster.device == "cpu" and config.editor.name == SERVED:
+        raise ConfigError(
+            f"editor.name={SERVED}: on cluster.device=cpu the learner starts a Ray cluster of its own, in "
+            "which no editor is served; reach it over HTTP with editor=http"
         )
     if grpo.mode != "sync":
         raise ConfigError(f"grpo.mode {grpo.mode!r}: only 'sync' is there yet")

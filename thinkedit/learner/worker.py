@@ -67,10 +67,11 @@ def with_probability_gap(loss: Any, model_output: Any, data: Any, dp_group: Any 
         trainer = no_padding_2_padding(model_output["log_probs"], data).detach()
         rows = data.select("rollout_log_probs", "response_mask").to_padded_tensor()
         mask = rows["response_mask"].bool()
-        if mask.any():
-            gap = (trainer.exp() - rows["rollout_log_probs"].exp()).abs()[mask]
-            metrics[GAP_MAX] = Metric(value=gap.max(), aggregation=AggregationType.MAX)
-            metrics[GAP_MEAN] = Metric(value=gap.mean(), aggregation=AggregationType.MEAN)
+        gap = (trainer.exp() - rows["rollout_log_probs"].exp()).abs().where(mask, 0.0)
+        # Rows of padding alone report too: verl wants the same number of figures from every rank.
+        mean = gap.sum() / mask.sum().clamp(min=1)
+        metrics[GAP_MAX] = Metric(value=gap.max(), aggregation=AggregationType.MAX)
+        metrics[GAP_MEAN] = Metric(value=mean, aggregation=AggregationType.MEAN)
     return value, metrics
 
 

@@ -40,6 +40,14 @@ def test_training_from_nothing_takes_no_folder(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("command", ["demo", "train"])
+def test_what_grpo_cannot_do_is_told_before_the_folder_is_taken(tmp_path: Path, command: str) -> None:
+    result = CliRunner().invoke(cli.app, [command, f"run_dir={tmp_path / 'run'}", "rollout.top_p=0.9"])
+    assert result.exit_code == 2
+    assert "rollout.top_p=0.9: GRPO needs 1" in result.output
+    assert not (tmp_path / "run").exists()
+
+
 def test_limits_may_change_and_the_folder_keeps_the_new_ones(tmp_path: Path) -> None:
     open_run(config(tmp_path, "limits.budget=5"))
     run = open_run(config(tmp_path, "limits.budget=50", "limits.judge.requests_per_minute=100"))

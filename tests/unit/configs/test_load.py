@@ -98,6 +98,7 @@ def test_options_of_a_plug_in_are_checked_too() -> None:
         ("grpo.group_size=1", "grpo.group_size=1: a group of one"),
         ("grpo.steps=many", "grpo.steps: Value 'many'"),
         ("grpo.lr=0", "grpo.lr=0.0: must be above 0"),
+        ("grpo.steps=0", "grpo.steps=0: must be at least 1"),
         ("grpo.kl_coef=-1", "grpo.kl_coef=-1.0: must not be negative"),
         ("grpo.failures.window=0", "grpo.failures.window=0: must be at least 1"),
         ("grpo.failures.stop_at=20", "grpo.failures.stop_at=20.0: must lie in [0, 1]"),
@@ -136,6 +137,28 @@ def test_flash_attention_takes_half_precision_only() -> None:
     with pytest.raises(ConfigError, match="takes float16 and bfloat16 only"):
         load_config("demo", on_gpus)
     load_config("demo", [*on_gpus, "policy.dtype=bfloat16"])
+
+
+@pytest.mark.parametrize(
+    ("nodes", "gpus", "size", "fits"),
+    [(2, 6, 4, False), (2, 6, 3, True), (2, 6, 12, True), (3, 4, 6, False), (4, 4, 8, True)],
+)
+def test_an_engine_fills_a_part_of_a_node_or_whole_nodes(
+    nodes: int, gpus: int, size: int, fits: bool
+) -> None:
+    overrides = [
+        "cluster=gpu_8",
+        f"cluster.nodes={nodes}",
+        f"cluster.gpus_per_node={gpus}",
+        f"rollout.tensor_parallel={size}",
+        "grpo.rehearsal.batch_size=0",
+        f"sft.batch_size={gpus * 32}",
+    ]
+    if fits:
+        assert load_config("demo", overrides).rollout.tensor_parallel == size
+    else:
+        with pytest.raises(ConfigError, match=f"rollout.tensor_parallel={size}: .*gpus_per_node={gpus}"):
+            load_config("demo", overrides)
 
 
 METERED = ["judge=viescore", "judge.options.model=gpt-4", "judge.options.api_key_env=null"]

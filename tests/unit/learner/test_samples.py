@@ -1,11 +1,13 @@
 """What a step's samples become: figures, rows for the estimators, and a stop when too many fail."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from thinkedit.configs.schema import FailuresConfig
+from thinkedit.configs.schema import AdvantageConfig, FailuresConfig, RewardConfig
+from thinkedit.learner.advantages import estimate, spread
 from thinkedit.learner.samples import (
     FailureGuard,
     TooManyFailures,
@@ -13,6 +15,9 @@ from thinkedit.learner.samples import (
     advantage_rows,
     step_metrics,
 )
+from thinkedit.rewards.rubric import Rubric
+from thinkedit.rewards.terms import Evidence
+from thinkedit.types import Critique, Scores, Verdict
 
 
 def record(**changes: Any) -> TurnRecord:
@@ -139,3 +144,51 @@ def test_flags_are_a_share_of_the_new_edits() -> None:
         "judge/flagged/unchanged": 0.5,
         "judge/flagged/text": 0.25,
     }
+
+
+@pytest.mark.parametrize("shared_prefix", [False, True])
+@pytest.mark.parametrize("think_weight", [0.0, 1.0])
+@pytest.mark.parametrize(
+    ("profile", "totals"),  # of a reply that misses by 2 and gains (3, 1), and of one that is right and keeps
+    [
+        ("calibrated", (0.65625, 0.875)),
+        ("balanced", (0.81, 0.8)),
+        ("released", (0.825, 0.75)),
+        ("paper", (0.5602, 0.5)),  # its critic pays 0 at best: what a malformed reply has from it
+    ],
+)
+def test_every_token_of_a_malformed_reply_pays_for_what_its_siblings_earned(
+    profile: str, totals: tuple[float, float], think_weight: float, shared_prefix: bool
+) -> None:
+    rubric = Rubric.from_config(RewardConfig(profile=profile))
+    before = Scores(5, 6)
+    records = []
+    for episode, (said, after) in {"a": ((7, 8), (8, 7)), "b": ((5, 6), (5, 6)), "c": (None, None)}.items():
+        reward = rubric(
+            Evidence(
+                critique=None if said is None else Critique("why", Scores(*said), "prompt"),
+                before=verdict(before),
+                after=None if after is None else verdict(Scores(*after)),
+            )
+        )
+        records.append(
+            record(
+                episode=episode,
+                outcome="malformed" if said is None else "ok",
+                reward=reward.total,
+                settled=rubric.settled(reward),
+                answer_from=4 if said is None else 3,
+            )
+        )
+    assert [r.reward for r in records] == pytest.approx([*totals, 0.0], abs=1e-4)
+
+    rows = replace(advantage_rows(records), tokens=np.array([[1, 2, 3, 4], [1, 2, 5, 4], [1, 2, 3, 6]]))
+    config = AdvantageConfig(
+        credit="causal", think_weight=think_weight, shared_prefix=shared_prefix, answer_weight=8.0
+    )
+    found = spread(estimate(rows, config)[0], np.array([r.answer_from for r in records]), length=4)
+    np.testing.assert_allclose(found[2], -sum(totals) / 2, atol=1e-4)
+
+
+def verdict(scores: Scores) -> Verdict:
+    return Verdict(scores=scores, judge_id="judge", prompt_hash="prompt")

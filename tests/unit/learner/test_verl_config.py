@@ -112,6 +112,46 @@ def test_gpus_that_do_not_fill_engines_are_refused(demo: Config) -> None:
         grpo(demo)
 
 
+@pytest.mark.parametrize(("every", "freq"), [(20, 20), (0, 40)])
+def test_the_last_step_is_saved_whatever_else_is(demo: Config, every: int, freq: int) -> None:
+    demo.grpo.save_every = every
+    assert grpo(demo).trainer.save_freq == freq  # verl saves the last one too, but for 0
+
+
+@pytest.mark.parametrize(("dtype", "name"), [("float32", "fp32"), ("bfloat16", "bf16"), ("float16", "fp16")])
+def test_a_gpu_run_computes_in_the_policys_own_dtype(
+    paper: Config, tmp_path: Path, dtype: str, name: str
+) -> None:
+    paper.policy.dtype = dtype
+    expected = {"param_dtype": name, "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
+    composed = grpo(paper)
+    verl_config.check(composed)
+    for part in (composed.actor_rollout_ref.actor, composed.actor_rollout_ref.ref):
+        assert part.fsdp_config.mixed_precision == expected
+    sft = verl_config.sft_config(paper, tmp_path / "data.parquet", paths(tmp_path))
+    assert sft.engine.mixed_precision == expected
+
+
+def test_nucleus_sampling_is_for_use_and_not_for_training() -> None:
+    config = load_config("demo", ["rollout.top_p=0.9"])
+    with pytest.raises(ConfigError, match=r"rollout\.top_p=0\.9: GRPO needs 1"):
+        plan(config)
+
+
+def test_only_a_run_that_needs_another_ray_cluster_joins_one(demo: Config, paper: Config) -> None:
+    def address(config: Config) -> Any:
+        return grpo(config).ray_kwargs.ray_init.address
+
+    assert (address(demo), address(paper)) == ("local", "local")
+    paper.editor.name = "served"
+    assert address(paper) == "auto"
+    paper.editor.name, paper.cluster.nodes = "http", 4
+    assert address(paper) == "auto"
+    demo.editor.name = "served"
+    with pytest.raises(ConfigError, match="in which no editor is served"):
+        grpo(demo)
+
+
 def test_a_key_that_verl_does_not_know_is_refused() -> None:
     composed = verl_config._compose("ppo_trainer", [])
     with pytest.raises(ConfigAttributeError):
