@@ -77,6 +77,9 @@ class _Verdicts(Codec[Verdict]):
     def weight(self, value: Verdict) -> int:
         return len(self.encode(value))  # whole replies are in its notes
 
+    def lasting(self, value: Verdict) -> bool:
+        return value.lasting
+
 
 class _Cached(Generic[S, V]):
     """An editor or a judge behind a `SingleFlight`.
@@ -185,6 +188,8 @@ class CachedEditor(_Cached[Editor, RGB], Editor):
 
 class CachedJudge(_Cached[Judge, Verdict], Judge):
     """A judge that grades each distinct edit once; see `CachedEditor`. Files are JSON.
+
+    Verdicts that are not `lasting` go to those who wait for them, and are not kept.
 
     The key also holds the identities that the judge's verdicts may bear, so that none of another
     judge is ever taken from a directory, not even where its author forgot to raise the revision.

@@ -52,6 +52,11 @@ class Codec(ABC, Generic[V]):
     def weight(self, value: V) -> int:
         """Bytes in memory, about."""
 
+    def lasting(self, value: V) -> bool:
+        """Whether it may be kept; otherwise only those who wait for it now get it."""
+        del value
+        return True
+
 
 class _Abandoned(Exception):
     """Whoever was to make the value can't; whoever waits may take over."""
@@ -233,7 +238,7 @@ class SingleFlight(Generic[V]):
     async def _settle(self, claim: _Claim, value: V, waits: _Async) -> None:
         """Keep the value and hand it to all who wait."""
         try:
-            if self._disk is not None:
+            if self._disk is not None and self._codec.lasting(value):
                 await waits.call(self._write, claim.key, value)
             self._land(claim, value)
         except BaseException as error:
@@ -241,11 +246,12 @@ class SingleFlight(Generic[V]):
             raise
 
     def _land(self, claim: _Claim, value: V) -> None:
-        weight = self._codec.weight(value)
+        weight = self._codec.weight(value) if self._codec.lasting(value) else None
         self._unlock(claim)
         with self._lock:
-            self._memory[claim.key] = value, weight
-            self._room -= weight
+            if weight is not None:
+                self._memory[claim.key] = value, weight
+                self._room -= weight
             while self._room < 0 and len(self._memory) > 1:
                 _, (_, freed) = self._memory.popitem(last=False)
                 self._room += freed

@@ -33,7 +33,8 @@ class EnsembleJudge(OuterJudge):
 
     A member that fails makes the ensemble fail in the same way, unless `at_least` says that fewer
     are enough. Who answered is part of a verdict's identity, since the mean over two members is
-    another judge than the mean over three: scores of the two are never compared.
+    another judge than the mean over three: scores of the two are never compared, and a verdict that
+    lacks a member is not kept beyond the outage.
 
     Args:
         members: in the place of those that `config.judges` names.
@@ -104,6 +105,7 @@ class EnsembleJudge(OuterJudge):
             judge_id=judge_id,
             prompt_hash=prompt_hash,
             notes={"members": notes},
+            lasting=not failures and all(verdict.lasting for verdict in verdicts),
         )
 
     def identities(self) -> frozenset[JudgeIdentity] | None:

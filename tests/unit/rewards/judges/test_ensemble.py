@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -256,6 +257,22 @@ def test_it_tells_every_identity_that_its_quorum_allows() -> None:
     assert len(nested.identities() or ()) == 4
     verdict = nested.judge(SOURCE, EDITED, "x")
     assert verdict.identity in (nested.identities() or ())
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_a_verdict_that_lacks_a_member_is_asked_for_again_when_it_is_back(
+    tmp_path: Path, on_disk: bool
+) -> None:
+    one, two = Fixed("one", Scores(2, 2)), Fixed("two", Scores(8, 8))
+    inner = of(one, two, at_least=1)
+    judge = CachedJudge(of(inner, Fixed("three", Scores(5, 5))), tmp_path if on_disk else None)
+    two.fault = raising(JudgeUnreachable("gone"))
+    assert judge.judge(SOURCE, EDITED, "x").scores == Scores(3.5, 3.5)
+    two.fault = None
+    whole = judge.judge(SOURCE, EDITED, "x")
+    assert whole.scores == Scores(5, 5)
+    two.fault = raising(JudgeUnreachable("gone"))
+    assert judge.judge(SOURCE, EDITED, "x") == whole
 
 
 async def test_a_turn_judged_by_other_members_than_the_one_before_has_no_reward() -> None:
