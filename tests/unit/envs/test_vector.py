@@ -19,14 +19,15 @@ class Batches(HalfPainter):
     def __init__(self) -> None:
         super().__init__()
         self.batches: list[int] = []
+        self.down = False
 
     async def edit_many(self, requests: Sequence[EditRequest]) -> list[RGB | Exception]:
         self.batches.append(len(requests))
         return await super().edit_many(requests)
 
     def edit(self, source: RGB, prompt: str, *, seed: int) -> RGB:
-        if "refuse" in prompt:
-            raise EditorError("refused")
+        if self.down or "refuse" in prompt:
+            raise EditorError("down" if self.down else "refused")
         return super().edit(source, prompt, seed=seed)
 
 
@@ -88,6 +89,33 @@ def test_a_failed_edit_spoils_its_own_episode_only() -> None:
     _, rewards, _, _, infos = env.step([reply("paint it red"), "ignored", reply("paint it red")])
     assert rewards[1] == 0
     assert infos["valid"].all()
+
+
+def test_a_start_that_fails_leaves_the_environment_usable() -> None:
+    editor, finished = Batches(), list[Episode]()
+    env = make(2, editor, max_turns=2, on_episode=finished.append)
+    env.reset(seed=0)
+    env.step([reply("paint it blue", 9, 9), "junk"])
+    editor.down = True
+    with pytest.raises(EditorError, match="down"):
+        env.step(["ignored", "junk"])
+    outcomes = [episode.outcome for episode in finished]
+    assert outcomes == [Outcome.OK, *[Outcome.EDITOR_FAILED] * 3, Outcome.OK]
+    with pytest.raises(EditorError, match="down"):
+        env.reset()
+    editor.down = False
+    _, rewards, terminated, truncated, infos = env.step(["ignored", "ignored"])
+    assert infos["valid"].all()
+    assert not (rewards.any() or terminated.any() or truncated.any())
+    env.step([reply("paint it red"), reply("paint it red")])
+
+
+def test_each_environment_wants_an_action() -> None:
+    env = make(2)
+    env.reset(seed=0)
+    for actions in (["junk"], ["junk"] * 3):
+        with pytest.raises(ConfigError, match=f"{len(actions)} actions for 2 environments"):
+            env.step(actions)
 
 
 def test_finished_episodes_are_handed_over_whole() -> None:
