@@ -140,7 +140,8 @@ class EnvSetup:
     ) -> Plan[None]:
         """Start an episode as a plan: what `options` asks for, else a task drawn with `rng`.
 
-        A drawn task whose first edit can't be made is handed to `failed`, and another is drawn.
+        A drawn task whose first edit can't be made is handed to `failed`, and another is drawn. `rng` is
+        drawn from equally often whatever fails, so that siblings meet again in their next episode.
 
         Raises:
             ServiceError: the asked-for start, or START_ATTEMPTS drawn ones in a row, failed.
@@ -151,14 +152,15 @@ class EnvSetup:
         asked = self._asked(options)
         for attempt in range(1, START_ATTEMPTS + 1):
             start = asked or self._draw(rng)
-            seed = int(rng.integers(2**31)) if "editor_seed" not in options else int(options["editor_seed"])
+            drawn = int(rng.integers(2**31))
             self._check_size(start)
             try:
-                yield from session.start_plan(start, seed)
+                yield from session.start_plan(start, int(options.get("editor_seed", drawn)))
             except ServiceError:
                 failed(session.episode())
                 if asked is not None or attempt == START_ATTEMPTS:
                     raise
+                rng = np.random.default_rng(drawn)
             else:
                 return
 

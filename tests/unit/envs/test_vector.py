@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,8 +10,8 @@ from plain import HalfJudge, HalfPainter, reply, task
 
 from thinkedit.envs.editors.base import EditRequest
 from thinkedit.envs.vector import ThinkEditVectorEnv
-from thinkedit.errors import ConfigError, EditorError
-from thinkedit.types import RGB, Episode, Outcome
+from thinkedit.errors import ConfigError, EditorError, JudgeError
+from thinkedit.types import RGB, Episode, Outcome, Verdict
 
 
 class Batches(HalfPainter):
@@ -108,6 +109,24 @@ def test_a_start_that_fails_leaves_the_environment_usable() -> None:
     assert infos["valid"].all()
     assert not (rewards.any() or terminated.any() or truncated.any())
     env.step([reply("paint it red"), reply("paint it red")])
+
+
+def test_a_start_that_fails_for_one_sibling_does_not_part_them_for_good() -> None:
+    class Flaky(HalfJudge):
+        """The second verdict never comes. None is kept, so each sibling asks for itself."""
+
+        def judge(self, source: RGB, edited: RGB, instruction: str) -> Verdict:
+            verdict = super().judge(source, edited, instruction)
+            if len(self.calls) == 2:
+                raise JudgeError("no idea")
+            return replace(verdict, lasting=False)
+
+    env = ThinkEditVectorEnv(2, editor=Batches(), judge=Flaky(), group_size=2, max_turns=1)
+    groups = [list(env.reset(seed=0)[1]["group"])]
+    for _ in range(2):
+        env.step(["junk", "junk"])
+        groups.append(list(env.step(["ignored", "ignored"])[4]["group"]))
+    assert [one == two for one, two in groups] == [False, True, True]
 
 
 def test_each_environment_wants_an_action() -> None:
