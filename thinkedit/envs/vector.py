@@ -28,9 +28,10 @@ Booleans = npt.NDArray[np.bool_]
 class ThinkEditVectorEnv(VectorEnv[dict[str, Any], Sequence[str], npt.NDArray[Any]]):
     """`num_envs` sessions over one editor and one judge.
 
-    A step hands all the edits it needs to `Editor.edit_many` at once, equal ones once, and asks for
-    the verdicts side by side. An environment whose episode ended begins the next one in the step
-    after (`AutoresetMode.NEXT_STEP`): that step ignores its action and gives reward 0.
+    A step asks for all the edits it needs at once, equal ones once, and for the verdicts side by side.
+    Edits are one batch where the editor makes batches (`Editor.edit_many`). An environment whose episode
+    ended begins the next one in the step after (`AutoresetMode.NEXT_STEP`): that step ignores its action and
+    gives reward 0.
 
     Args:
         group_size: this many neighbours are siblings: they share a seed, and with it the tasks,

@@ -1,6 +1,8 @@
 """One batch of edits per step, siblings, and what a failure of one does to the others."""
 
+import asyncio
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -90,6 +92,34 @@ def test_a_failed_edit_spoils_its_own_episode_only() -> None:
     _, rewards, _, _, infos = env.step([reply("paint it red"), "ignored", reply("paint it red")])
     assert rewards[1] == 0
     assert infos["valid"].all()
+
+
+def test_a_hung_edit_is_late_alone_and_after_the_time_of_one() -> None:
+    class Queue(HalfPainter):
+        """Makes one edit at a time, and one never."""
+
+        inline = False
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.turn = asyncio.Lock()
+
+        async def edit_async(self, source: RGB, prompt: str, *, seed: int) -> RGB:
+            if "hang" in prompt:
+                await asyncio.sleep(60)
+            async with self.turn:
+                await asyncio.sleep(0.3)
+            return self.edit(source, prompt, seed=seed)
+
+    env = make(5, Queue(), overrides=["editor.timeout_s=0.6"])
+    env.reset(options={"task": task()})
+    began = time.monotonic()
+    replies = [reply("hang"), *(reply(f"paint it red {'very ' * k}badly") for k in range(4))]
+    _, rewards, _, _, infos = env.step(replies)
+    assert [math.isnan(reward) for reward in rewards] == [True, False, False, False, False]
+    assert infos["outcome"][0] == "timeout"
+    assert infos["detail"][0].endswith("gave no answer within 0.6 s")
+    assert time.monotonic() - began < 5 * 0.6
 
 
 def test_a_start_that_fails_leaves_the_environment_usable() -> None:

@@ -153,6 +153,10 @@ class CachedEditor(_Cached[Editor, RGB], Editor):
         if not editor.deterministic:
             log.info("editor %r is not deterministic: its first edit for each seed is kept", self.name)
 
+    @property
+    def makes_batches(self) -> bool:
+        return self.inner.makes_batches
+
     def edit(self, source: RGB, prompt: str, *, seed: int) -> RGB:
         def make() -> RGB:
             return checked_edit(self.inner.edit(source, prompt, seed=seed), source, self.name)
