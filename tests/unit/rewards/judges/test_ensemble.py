@@ -180,6 +180,21 @@ def test_fewer_are_enough_only_if_the_config_says_so_and_the_identity_tells_who(
         judge.judge(SOURCE, EDITED, "paint it blue")
 
 
+def test_a_silent_member_has_failed_and_others_may_be_enough() -> None:
+    class Silent(Fixed):
+        async def judge_async(self, source: RGB, edited: RGB, instruction: str) -> Verdict:
+            await asyncio.sleep(60)
+            raise AssertionError("nobody waits so long")
+
+    members = Silent("one"), Fixed("two")
+    verdict = of(*members, at_least=1, member_timeout_s=0.05).judge(SOURCE, EDITED, "x")
+    assert verdict.judge_id == "ensemble@1/mean(two)"
+    said = "ServiceTimeout: judge 'one' gave no verdict within member_timeout_s=0.05"
+    assert verdict.notes["members"][0]["failed"] == said
+    with pytest.raises(ServiceTimeout, match="'one' gave no verdict"):
+        of(*members, member_timeout_s=0.05).judge(SOURCE, EDITED, "x")
+
+
 def test_a_spent_budget_or_a_bug_is_no_outage_that_others_stand_in_for() -> None:
     one, two, three = Fixed("one"), Fixed("two"), Fixed("three")
     judge = of(one, two, three, at_least=1)
@@ -317,6 +332,7 @@ async def test_stored_scores_of_another_ensemble_are_refused_before_any_call() -
     [
         (dict(combine="average"), "median"),
         (dict(at_least=0), "at_least=0"),
+        (dict(member_timeout_s=0.0), "member_timeout_s=0"),
         (dict(at_least=4), "at_least=4"),
     ],
 )
