@@ -6,8 +6,9 @@ import logging
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from itertools import pairwise
@@ -26,6 +27,7 @@ from thinkedit.envs.editors.base import Editor
 from thinkedit.envs.editors.cache import CachedEditor
 from thinkedit.envs.editors.http import HTTPConfig, HTTPEditor
 from thinkedit.errors import ConfigError, EditorError, ServiceTimeout, UnknownName
+from thinkedit.rewards.limits.meter import Bill, Meter, Usage
 from thinkedit.testing import EditorContract
 from thinkedit.types import RGB, Outcome
 
@@ -556,6 +558,24 @@ class TestHedging:
         servers = serve(), serve()
         make(*servers, hedge_after_s=3.0).edit(SOURCE, "x", seed=0)
         assert sum(len(server.calls) for server in servers) == 1
+
+    def test_waiting_for_its_turn_is_not_slowness(self, make: Make, serve: Serve) -> None:
+        class Slowly(Meter):
+            turns = 0
+
+            @asynccontextmanager
+            async def call(
+                self, model: str, guess: Usage, *, patience_s: float | None = None
+            ) -> AsyncIterator[Bill]:
+                self.turns += 1
+                await asyncio.sleep(1.0)
+                yield Bill(guess)
+
+        servers, meter = (serve(), serve()), Slowly(None, "editor", 20.0)
+        editor = make(*servers, hedge_after_s=0.5)
+        editor.use_meter(meter)
+        editor.edit(SOURCE, "x", seed=0)
+        assert meter.turns == 1
 
     def test_a_lone_server_is_not_asked_twice(self, make: Make, serve: Serve) -> None:
         server = serve(Edits(delay_s=0.4))
