@@ -79,6 +79,9 @@ async def test_a_pair_without_verdicts_is_in_no_share() -> None:
     assert none.accuracy is None
     assert none.metrics() == {"judge/canaries/failed": 15.0}
     assert none.alarm(0.0)
+    for scores in (Scores("9", 9), Scores(True, 9), Scores(np.float32(9), 9), None):  # type: ignore[arg-type]
+        bad = await asked(Blind(fault=lambda verdict, scores=scores: replace(verdict, scores=scores))).ask()
+        assert "JudgeError: judge 'world' gave semantic=" in (bad.alarm(0.0) or "")
 
 
 async def test_a_cache_never_answers_for_the_judge(tmp_path: Path) -> None:

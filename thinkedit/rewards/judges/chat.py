@@ -314,7 +314,7 @@ def _retry_after_s(value: str) -> float:
         pass
     try:
         date = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter for a year that no integer holds
         return 0.0
     if date.tzinfo is None:
         date = date.replace(tzinfo=UTC)

@@ -22,11 +22,12 @@ from PIL import Image
 from thinkedit import plugins
 from thinkedit.configs.load import load_config
 from thinkedit.envs.build import Parts
-from thinkedit.envs.editors import wire
+from thinkedit.envs.editors import faults, wire
 from thinkedit.envs.editors.base import Editor
 from thinkedit.envs.editors.cache import CachedEditor
 from thinkedit.envs.editors.http import HTTPConfig, HTTPEditor
 from thinkedit.errors import ConfigError, EditorError, ServiceTimeout, UnknownName
+from thinkedit.rewards.judges.chat import _retry_after_s
 from thinkedit.rewards.limits.meter import Bill, Meter, Usage
 from thinkedit.testing import EditorContract
 from thinkedit.types import RGB, Outcome
@@ -588,6 +589,12 @@ class TestHedging:
         image = make(*servers, hedge_after_s=0.1).edit(SOURCE, "x", seed=0)
         np.testing.assert_array_equal(image, edited(SOURCE, "x", 0))
         assert [len(server.calls) for server in servers] == [1, 1]
+
+
+@pytest.mark.parametrize("date", ["21 Oct 99999999999999999999 07:28:00 GMT", "21 Oct 2015 07:28:00 +" + "9" * 20])
+def test_a_date_that_no_calendar_holds_asks_for_no_wait(date: str) -> None:
+    assert faults.seconds(f"Wed, {date}") is None
+    assert _retry_after_s(f"Wed, {date}") == 0.0
 
 
 class TestSecrets:
