@@ -43,7 +43,7 @@ class Services:
     async def call_many(
         self, requests: Sequence[EditRequest | JudgeRequest]
     ) -> list[RGB | Verdict | ServiceError]:
-        """All at once, edits and verdicts; the edits as one batch, where the editor makes batches of its own."""
+        """All at once, edits and verdicts; the edits as one batch where the editor makes batches."""
         edits = [request for request in requests if isinstance(request, EditRequest)]
         others = [request for request in requests if not isinstance(request, EditRequest)]
         edited, judged = await asyncio.gather(
@@ -79,8 +79,11 @@ class Services:
         return [self._one_of_many(result, asked) for result, asked in zip(results, requests, strict=True)]
 
     async def _edit_each(self, requests: Sequence[EditRequest]) -> list[RGB | ServiceError]:
-        """Side by side. Late is what is missing when nothing has come for the time of one edit: an editor that
-        makes them in turn gets the time it needs, and one that hangs costs the others nothing."""
+        """Side by side. Late is what is missing when nothing has come for the time of one edit.
+
+        So an editor that makes them in turn gets the time it needs, and an edit that hangs costs the others
+        nothing.
+        """
         tasks = [asyncio.create_task(self._unhurried(request)) for request in requests]
         pending = set(tasks)
         try:

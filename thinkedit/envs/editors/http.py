@@ -197,7 +197,8 @@ class HTTPEditor(RemoteEditor):
         if patience is not None:
             # A request that waits for its turn is not slow; a hedge would only wait behind it, and be paid.
             assert job.sent is not None, "each try makes its own"
-            await asyncio.wait({*pending, job.sent}, return_when=asyncio.FIRST_COMPLETED)
+            either: set[asyncio.Future[Any]] = {*pending, job.sent}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         while pending:
             done, pending = await asyncio.wait(pending, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
             for task in done:

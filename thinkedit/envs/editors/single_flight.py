@@ -25,7 +25,8 @@ _POLL_S = 0.05  # how often a process looks whether another has made what it wai
 @dataclass(slots=True)
 class CacheStats:
     """hits: answered from memory or disk. joined: answered by a call under way in this process, or
-    with an equal key of the same batch. misses: asked for real. corrupt: unreadable files removed (each also counts as a miss)."""
+    with an equal key of the same batch. misses: asked for real. corrupt: unreadable files removed (each
+    also counts as a miss)."""
 
     hits: int = 0
     joined: int = 0

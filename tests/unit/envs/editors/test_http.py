@@ -591,7 +591,9 @@ class TestHedging:
         assert [len(server.calls) for server in servers] == [1, 1]
 
 
-@pytest.mark.parametrize("date", ["21 Oct 99999999999999999999 07:28:00 GMT", "21 Oct 2015 07:28:00 +" + "9" * 20])
+@pytest.mark.parametrize(
+    "date", ["21 Oct 99999999999999999999 07:28:00 GMT", "21 Oct 2015 07:28:00 +" + "9" * 20]
+)
 def test_a_date_that_no_calendar_holds_asks_for_no_wait(date: str) -> None:
     assert faults.seconds(f"Wed, {date}") is None
     assert _retry_after_s(f"Wed, {date}") == 0.0
