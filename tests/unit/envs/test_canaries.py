@@ -106,11 +106,12 @@ GOOD = {"source": "source.png", "better": "better.png", "worse": "worse.png", "i
 
 
 def test_own_pairs_come_from_a_file(own: Path) -> None:
-    own.write_text(json.dumps(GOOD | {"kind": "dim"}) + "\n\n" + json.dumps(GOOD) + "\n")
+    dim = json.dumps(GOOD | {"kind": "dim\u2028"}, ensure_ascii=False)
+    own.write_text(f"{dim}\n\n{json.dumps(GOOD)}\n", encoding="utf-8")
     parts = Parts.from_config(load_config("demo", [f"judge.canaries.file={own}"]))
     pairs = Canaries.from_parts(parts).pairs
     assert [(pair.kind, pair.instruction) for pair in pairs] == [
-        ("dim", "make it white"),
+        ("dim\u2028", "make it white"),
         ("own", "make it white"),
     ]
     assert [pairs[0].better.max(), pairs[0].worse.max()] == [200, 100]
