@@ -183,4 +183,14 @@ class ThinkEditVectorEnv(VectorEnv[dict[str, Any], Sequence[str], npt.NDArray[An
         batch: dict[str, Any] = {}
         for k, info in enumerate(infos):
             batch = self._add_info(batch, info, k)
+        _mark_missing(batch)
         return batch
+
+
+def _mark_missing(batch: dict[str, Any]) -> None:
+    """NaN for each number that an environment has not: Gymnasium leaves 0.0 there, which would be a score."""
+    for key, value in batch.items():
+        if isinstance(value, dict):
+            _mark_missing(value)
+        elif value.dtype.kind == "f":
+            value[~batch[f"_{key}"]] = np.nan

@@ -88,6 +88,8 @@ def test_a_failed_edit_spoils_its_own_episode_only() -> None:
     assert not terminated.any()
     assert list(infos["valid"]) == [True, False, True]
     assert list(infos["outcome"]) == ["ok", "editor_failed", "ok"]
+    for numbers in (infos["scores"]["semantic"], infos["terms"]["critic"], infos["weights"]["critic"]):
+        assert list(np.isnan(numbers)) == [False, True, False]
     assert [episode.outcome for episode in finished] == [Outcome.EDITOR_FAILED]
     _, rewards, _, _, infos = env.step([reply("paint it red"), "ignored", reply("paint it red")])
     assert rewards[1] == 0
@@ -137,7 +139,7 @@ def test_a_start_that_fails_leaves_the_environment_usable() -> None:
     editor.down = False
     _, rewards, terminated, truncated, infos = env.step(["ignored", "ignored"])
     assert infos["valid"].all()
-    assert not (rewards.any() or terminated.any() or truncated.any())
+    assert not np.concatenate([rewards, terminated, truncated]).any()
     env.step([reply("paint it red"), reply("paint it red")])
 
 
