@@ -47,12 +47,15 @@ class Verdict:
 
     judge_id: name and revision of the judge.
     prompt_hash: hash of everything that shapes its marks (prompt, rubric, sampling).
+    lasting: the same question would get the same answer later, so that a cache may keep it. False where an
+        outage or what was asked before has its share in it.
     """
 
     scores: Scores
     judge_id: str
     prompt_hash: str
     notes: Mapping[str, Any] = field(default_factory=dict)
+    lasting: bool = True
 
     @property
     def identity(self) -> JudgeIdentity:

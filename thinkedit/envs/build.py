@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from thinkedit import plugins
-from thinkedit.configs.schema import Config
+from thinkedit.configs.schema import Config, ServiceConfig
 from thinkedit.envs.editors.base import Editor
 from thinkedit.envs.editors.cache import CachedEditor, CachedJudge
 from thinkedit.envs.protocol import Protocol
@@ -36,12 +36,24 @@ class Parts:
     gate: Gate | None = None
 
     @classmethod
-    def from_config(cls, config: Config, gate: Gate | None = None) -> Self:
-        """Build every part; nothing connects before its first use.
+    def from_config(
+        cls,
+        config: Config,
+        gate: Gate | None = None,
+        *,
+        tasks: TaskSource | None = None,
+        editor: Editor | None = None,
+        judge: Judge | None = None,
+        rubric: Rubric | None = None,
+        protocol: Protocol | None = None,
+    ) -> Self:
+        """Build every part that isn't given; nothing connects before its first use.
 
         Args:
             gate: a limiter shared with other processes; None makes one for this process, if
                 `config.limits` asks for any.
+            tasks, editor, judge, rubric, protocol: in the place of what the config names, which then may be
+                something that is not installed here. An editor or judge is cached, in memory, unless it is.
 
         Raises:
             ConfigError, UnknownName: a plug-in, option or value that nobody knows.
@@ -51,30 +63,17 @@ class Parts:
             gate = Limiter(config.limits, Path(config.run_dir) / LEDGER)
         parts = cls(
             config=config,
-            tasks=plugins.build("tasks", config.tasks.name, config.tasks.options),
-            editor=CachedEditor(
-                plugins.build("editors", config.editor.name, config.editor.options),
-                config.editor.cache_dir,
-                disk_bytes=round(config.editor.cache_gib * 2**30),
-            ),
-            judge=CachedJudge(
-                plugins.build("judges", config.judge.name, config.judge.options),
-                config.judge.cache_dir,
-                disk_bytes=round(config.judge.cache_gib * 2**30),
-            ),
-            rubric=Rubric.from_config(config.reward),
-            protocol=Protocol(config.protocol, accept_at=config.episode.accept_at),
+            tasks=tasks or plugins.build("tasks", config.tasks.name, config.tasks.options),
+            editor=_cached_editor(config.editor, editor),
+            judge=_cached_judge(config.judge, judge),
+            rubric=rubric or Rubric.from_config(config.reward),
+            protocol=protocol or Protocol(config.protocol, accept_at=config.episode.accept_at),
             gate=gate,
         )
-        parts.use_gate(parts.editor, parts.judge)
+        if gate is not None:
+            parts.editor.use_meter(Meter(gate, "editor", config.editor.timeout_s))
+            parts.judge.use_meter(Meter(gate, "judge", config.judge.timeout_s))
         return parts
-
-    def use_gate(self, editor: Editor | None, judge: Judge | None) -> None:
-        """Have the calls of this editor and judge ask at the gate, if there is one."""
-        if self.gate is not None and editor is not None:
-            editor.use_meter(Meter(self.gate, "editor", self.config.editor.timeout_s))
-        if self.gate is not None and judge is not None:
-            judge.use_meter(Meter(self.gate, "judge", self.config.judge.timeout_s))
 
     def session(self) -> EditSession:
         """A fresh session over the shared parts."""
@@ -94,3 +93,18 @@ class Parts:
         self.judge.close()
         if self.gate is not None:
             self.gate.flush()
+
+
+def _cached_editor(config: ServiceConfig, given: Editor | None) -> Editor:
+    """Cached, so that siblings' equal edits are made once, also within one batch."""
+    if given is not None:
+        return given if isinstance(given, CachedEditor) else CachedEditor(given)
+    editor = plugins.build("editors", config.name, config.options)
+    return CachedEditor(editor, config.cache_dir, disk_bytes=round(config.cache_gib * 2**30))
+
+
+def _cached_judge(config: ServiceConfig, given: Judge | None) -> Judge:
+    if given is not None:
+        return given if isinstance(given, CachedJudge) else CachedJudge(given)
+    judge = plugins.build("judges", config.name, config.options)
+    return CachedJudge(judge, config.cache_dir, disk_bytes=round(config.cache_gib * 2**30))

@@ -122,7 +122,7 @@ def read_pairs(path: str | Path) -> Iterator[Canary]:
     """
     path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # not splitlines(): it splits texts
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: canary pairs can't be read: {error}") from error
     found = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]

@@ -16,7 +16,6 @@ from thinkedit.background import BackgroundLoop
 from thinkedit.configs.schema import Config, EpisodeConfig
 from thinkedit.envs.build import Parts
 from thinkedit.envs.editors.base import Editor
-from thinkedit.envs.editors.cache import CachedEditor, CachedJudge
 from thinkedit.envs.protocol import Protocol
 from thinkedit.envs.render import contact_sheet
 from thinkedit.envs.session import EditSession, Plan
@@ -71,7 +70,7 @@ class EnvSetup:
         max_pixels: int = 2048 * 2048,
         gate: Gate | None = None,
     ) -> EnvSetup:
-        """Parts from a recipe, with objects put in the place of what the recipe names.
+        """Parts from a recipe, with objects in the place of what the recipe names; that is then not built.
 
         Args:
             gate: see `Parts.from_config`.
@@ -88,24 +87,18 @@ class EnvSetup:
         episode = episode or config.episode
         if max_turns is not None:
             episode = replace(episode, max_turns=max_turns)
-        parts = Parts.from_config(replace(config, episode=episode), gate)
-        own = [part for part, given in ((parts.editor, editor), (parts.judge, judge)) if given is None]
-        # Cached, so that siblings' equal edits are made once, also within one batch.
-        if editor is not None and not isinstance(editor, CachedEditor):
-            editor = CachedEditor(editor)
-        if judge is not None and not isinstance(judge, CachedJudge):
-            judge = CachedJudge(judge)
-        parts.use_gate(editor, judge)
-        parts = replace(
-            parts,
-            editor=editor or parts.editor,
-            judge=judge or parts.judge,
-            tasks=tasks or parts.tasks,
-            rubric=rubric or parts.rubric,
-            protocol=protocol or parts.protocol,
-        )
         if states is not None and not states:
             raise ConfigError("states: at least one stored state is needed to draw from")
+        parts = Parts.from_config(
+            replace(config, episode=episode),
+            gate,
+            tasks=tasks,
+            editor=editor,
+            judge=judge,
+            rubric=rubric,
+            protocol=protocol,
+        )
+        own = [part for part, given in ((parts.editor, editor), (parts.judge, judge)) if given is None]
         return cls(parts=parts, own=own, split=split, states=states, max_pixels=max_pixels)
 
     def close(self) -> None:
@@ -140,7 +133,8 @@ class EnvSetup:
     ) -> Plan[None]:
         """Start an episode as a plan: what `options` asks for, else a task drawn with `rng`.
 
-        A drawn task whose first edit can't be made is handed to `failed`, and another is drawn.
+        A drawn task whose first edit can't be made is handed to `failed`, and another is drawn. `rng` is
+        drawn from equally often whatever fails, so that siblings meet again in their next episode.
 
         Raises:
             ServiceError: the asked-for start, or START_ATTEMPTS drawn ones in a row, failed.
@@ -151,18 +145,22 @@ class EnvSetup:
         asked = self._asked(options)
         for attempt in range(1, START_ATTEMPTS + 1):
             start = asked or self._draw(rng)
-            seed = int(rng.integers(2**31)) if "editor_seed" not in options else int(options["editor_seed"])
+            drawn = int(rng.integers(2**31))
             self._check_size(start)
             try:
-                yield from session.start_plan(start, seed)
+                yield from session.start_plan(start, int(options.get("editor_seed", drawn)))
             except ServiceError:
                 failed(session.episode())
                 if asked is not None or attempt == START_ATTEMPTS:
                     raise
+                rng = np.random.default_rng(drawn)
             else:
                 return
 
     def _asked(self, options: Mapping[str, Any]) -> Task | StoredState | None:
+        starts = {"source" if option == "instruction" else option for option in options} - {"editor_seed"}
+        if len(starts) > 1:
+            raise ConfigError(f"reset options {sorted(starts)} each name a start: give one of them")
         if "state" in options:
             return _of_type(options["state"], StoredState, "state")
         if "task" in options:

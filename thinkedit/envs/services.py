@@ -43,7 +43,7 @@ class Services:
     async def call_many(
         self, requests: Sequence[EditRequest | JudgeRequest]
     ) -> list[RGB | Verdict | ServiceError]:
-        """All at once: the edits as one batch of the editor, the verdicts side by side."""
+        """All at once, edits and verdicts; the edits as one batch where the editor makes batches."""
         edits = [request for request in requests if isinstance(request, EditRequest)]
         others = [request for request in requests if not isinstance(request, EditRequest)]
         edited, judged = await asyncio.gather(
@@ -65,7 +65,9 @@ class Services:
     async def _edit_many(self, requests: Sequence[EditRequest]) -> list[RGB | ServiceError]:
         if not requests:
             return []
-        # A serial editor needs the time of all its edits, so the batch gets as many deadlines.
+        if not (self.editor.makes_batches or self.editor.inline):  # inline: no deadline could stop it
+            return await self._edit_each(requests)
+        # Nobody can see into a batch: one that is made serially needs the time of all its edits.
         deadline = self._edit_timeout_s * len(requests)
         try:
             async with asyncio.timeout(deadline):
@@ -75,6 +77,35 @@ class Services:
         except Exception as error:  # noqa: BLE001 - see _edit
             return [self._edit_error(error, deadline)] * len(requests)
         return [self._one_of_many(result, asked) for result, asked in zip(results, requests, strict=True)]
+
+    async def _edit_each(self, requests: Sequence[EditRequest]) -> list[RGB | ServiceError]:
+        """Side by side. Late is what is missing when nothing has come for the time of one edit.
+
+        So an editor that makes them in turn gets the time it needs, and an edit that hangs costs the others
+        nothing.
+        """
+        tasks = [asyncio.create_task(self._unhurried(request)) for request in requests]
+        pending = set(tasks)
+        try:
+            while pending:
+                done, pending = await asyncio.wait(
+                    pending, timeout=self._edit_timeout_s, return_when=asyncio.FIRST_COMPLETED
+                )
+                if not done:
+                    break
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        late = self._edit_error(TimeoutError(), self._edit_timeout_s)
+        return [late if task in pending else task.result() for task in tasks]
+
+    async def _unhurried(self, request: EditRequest) -> RGB | ServiceError:
+        try:
+            image = await self.editor.edit_async(request.source, request.prompt, seed=request.seed)
+        except Exception as error:  # noqa: BLE001 - see _edit
+            return self._edit_error(error, self._edit_timeout_s)
+        return self._one_of_many(image, request)
 
     def _one_of_many(self, result: RGB | Exception, request: EditRequest) -> RGB | ServiceError:
         if isinstance(result, Exception):

@@ -137,7 +137,7 @@ class FileTasks(TaskSource):
         home: dict[str, str] = {}
         seen: set[str] = set()
         try:
-            lines = self._path.read_text(encoding="utf-8").splitlines()
+            lines = self._path.read_text(encoding="utf-8").split("\n")  # not splitlines(): it splits texts
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"{self._path}: {error}") from error
         for number, line in enumerate(lines, start=1):
@@ -196,6 +196,10 @@ def _record(line: str, where: str) -> dict[str, Any]:
     for key in ("image", "instruction"):
         if not isinstance(record.get(key), str) or not record[key].strip():
             raise DataError(f"{where}: {key}: expected text that is not empty, got {record.get(key)!r}")
+    try:
+        record["instruction"].encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{where}: instruction: half a character that no text can hold: {error}") from error
     for key in ("uid", "task_type", "split"):
         if key in record and not isinstance(record[key], str):
             raise DataError(f"{where}: {key}: expected text, got {record[key]!r}")

@@ -28,9 +28,10 @@ Booleans = npt.NDArray[np.bool_]
 class ThinkEditVectorEnv(VectorEnv[dict[str, Any], Sequence[str], npt.NDArray[Any]]):
     """`num_envs` sessions over one editor and one judge.
 
-    A step hands all the edits it needs to `Editor.edit_many` at once, equal ones once, and asks for
-    the verdicts side by side. An environment whose episode ended begins the next one in the step
-    after (`AutoresetMode.NEXT_STEP`): that step ignores its action and gives reward 0.
+    A step asks for all the edits it needs at once, equal ones once, and for the verdicts side by side.
+    Edits are one batch where the editor makes batches (`Editor.edit_many`). An environment whose episode
+    ended begins the next one in the step after (`AutoresetMode.NEXT_STEP`): that step ignores its action and
+    gives reward 0.
 
     Args:
         group_size: this many neighbours are siblings: they share a seed, and with it the tasks,
@@ -88,20 +89,35 @@ class ThinkEditVectorEnv(VectorEnv[dict[str, Any], Sequence[str], npt.NDArray[An
             if len(seeds) != self.num_envs:
                 raise ConfigError(f"{len(seeds)} seeds for {self.num_envs} environments")
             self._rngs = [seeding.np_random(one)[0] for one in seeds]
-        self._run([self._begin(k, options or {}) for k in range(self.num_envs)])
-        self._over[:] = False
+        try:
+            self._run([self._begin(k, options or {}) for k in range(self.num_envs)])
+        finally:
+            self._over = self._done()
         return self._observations(), self._infos([start_info(session) for session in self.sessions])
 
     def step(
         self, actions: Sequence[str]
     ) -> tuple[dict[str, Any], npt.NDArray[np.float64], Booleans, Booleans, dict[str, Any]]:
-        """One turn in each environment, or its next start where the episode was over."""
+        """One turn in each environment, or its next start where the episode was over.
+
+        Raises:
+            ConfigError: not one action for each environment.
+            ServiceError: a first edit could not be made or judged, for several tasks in a row. The other
+                environments have had their turn, and the next step starts this one again.
+        """
+        if len(actions) != self.num_envs:
+            raise ConfigError(f"{len(actions)} actions for {self.num_envs} environments: give each its own")
         starting = self._over.copy()
         plans: list[Plan[Turn | None]] = [
             self._begin(k, {}) if starting[k] else self.sessions[k].step_plan(action)
             for k, action in enumerate(actions)
         ]
-        turns = self._run(plans)
+        try:
+            turns = self._run(plans)
+        finally:  # one start that failed must not cost the others their episodes
+            self._over = self._done()
+            for k in np.flatnonzero(self._over & ~starting):
+                self._on_episode(self.sessions[k].episode())
         rewards = np.array([0.0 if turn is None else reward_of(turn) for turn in turns])
         terminated = np.array([turn is not None and turn.terminated for turn in turns])
         truncated = np.array([turn is not None and turn.truncated for turn in turns])
@@ -109,9 +125,6 @@ class ThinkEditVectorEnv(VectorEnv[dict[str, Any], Sequence[str], npt.NDArray[An
             start_info(session) if turn is None else turn_info(session, turn)
             for session, turn in zip(self.sessions, turns, strict=True)
         ]
-        self._over = terminated | truncated
-        for k in np.flatnonzero(self._over):
-            self._on_episode(self.sessions[k].episode())
         return self._observations(), rewards, terminated, truncated, self._infos(infos)
 
     def render(self) -> tuple[Any, ...] | None:
@@ -130,6 +143,9 @@ class ThinkEditVectorEnv(VectorEnv[dict[str, Any], Sequence[str], npt.NDArray[An
             # Siblings need a common seed even when the user asks for none.
             seed = int(np.random.default_rng().integers(2**31))
         return [seed + k // self._group_size for k in range(self.num_envs)]
+
+    def _done(self) -> Booleans:
+        return np.array([session.done for session in self.sessions])
 
     def _begin(self, k: int, options: dict[str, Any]) -> Plan[None]:
         return self.setup.begin(self.sessions[k], self._rngs[k], options, self._on_episode)
@@ -167,4 +183,14 @@ class ThinkEditVectorEnv(VectorEnv[dict[str, Any], Sequence[str], npt.NDArray[An
         batch: dict[str, Any] = {}
         for k, info in enumerate(infos):
             batch = self._add_info(batch, info, k)
+        _mark_missing(batch)
         return batch
+
+
+def _mark_missing(batch: dict[str, Any]) -> None:
+    """NaN for each number that an environment has not: Gymnasium leaves 0.0 there, which would be a score."""
+    for key, value in batch.items():
+        if isinstance(value, dict):
+            _mark_missing(value)
+        elif value.dtype.kind == "f":
+            value[~batch[f"_{key}"]] = np.nan

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import fsum, isfinite
+from math import fsum, isfinite, nan
+from numbers import Real
 from typing import Any, Self
 
 from thinkedit import plugins
@@ -67,7 +68,7 @@ class Rubric:
 
         Raises:
             JudgeMismatch: `before` and `after` are two judges' verdicts.
-            RewardError: a term's value is not finite or out of its bounds.
+            RewardError: a term's value is no finite number or out of its bounds.
             ValueError: no verdict of the new edit. A failure has no reward; do not ask for one.
         """
         if evidence.critique is None:
@@ -144,8 +145,11 @@ def _options(config: RewardConfig, name: str) -> Mapping[str, Any]:
     return options
 
 
-def _checked(term: RewardTerm, name: str, value: float) -> float:
+def _checked(term: RewardTerm, name: str, value: object) -> float:
     low, high = term.bounds
-    if not low - _TOLERANCE <= value <= high + _TOLERANCE:  # false for NaN too
-        raise RewardError(f"reward term {name!r} gave {value}, outside its bounds [{low}, {high}]")
-    return float(value)
+    number = float(value) if isinstance(value, Real) else nan
+    if not (isfinite(number) and low - _TOLERANCE <= number <= high + _TOLERANCE):
+        raise RewardError(
+            f"reward term {name!r} gave {value!r}, no finite number within its bounds [{low}, {high}]"
+        )
+    return number

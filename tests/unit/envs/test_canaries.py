@@ -79,6 +79,9 @@ async def test_a_pair_without_verdicts_is_in_no_share() -> None:
     assert none.accuracy is None
     assert none.metrics() == {"judge/canaries/failed": 15.0}
     assert none.alarm(0.0)
+    for scores in (Scores("9", 9), Scores(True, 9), Scores(np.float32(9), 9), None):  # type: ignore[arg-type]
+        bad = await asked(Blind(fault=lambda verdict, scores=scores: replace(verdict, scores=scores))).ask()
+        assert "JudgeError: judge 'world' gave semantic=" in (bad.alarm(0.0) or "")
 
 
 async def test_a_cache_never_answers_for_the_judge(tmp_path: Path) -> None:
@@ -103,11 +106,12 @@ GOOD = {"source": "source.png", "better": "better.png", "worse": "worse.png", "i
 
 
 def test_own_pairs_come_from_a_file(own: Path) -> None:
-    own.write_text(json.dumps(GOOD | {"kind": "dim"}) + "\n\n" + json.dumps(GOOD) + "\n")
+    dim = json.dumps(GOOD | {"kind": "dim\u2028"}, ensure_ascii=False)
+    own.write_text(f"{dim}\n\n{json.dumps(GOOD)}\n", encoding="utf-8")
     parts = Parts.from_config(load_config("demo", [f"judge.canaries.file={own}"]))
     pairs = Canaries.from_parts(parts).pairs
     assert [(pair.kind, pair.instruction) for pair in pairs] == [
-        ("dim", "make it white"),
+        ("dim\u2028", "make it white"),
         ("own", "make it white"),
     ]
     assert [pairs[0].better.max(), pairs[0].worse.max()] == [200, 100]

@@ -71,6 +71,7 @@ def test_a_stored_state_starts_without_an_edit() -> None:
     [
         ({"taks": 1}, UnknownName, "task"),
         ({"task": "make it red"}, ConfigError, "must be a Task"),
+        ({"task": task(), "index": 3}, ConfigError, r"\['index', 'task'\] each name a start"),
         ({"source": np.zeros((4, 4, 3), np.uint8)}, ConfigError, "go together"),
         ({"source": np.zeros((4, 4), np.uint8), "instruction": "a"}, DataError, "shape"),
         ({"source": np.zeros((90, 90, 3), np.uint8), "instruction": "a"}, DataError, "max_pixels"),
@@ -79,6 +80,14 @@ def test_a_stored_state_starts_without_an_edit() -> None:
 def test_a_wrong_reset_option_is_told(options: dict[str, object], error: type[Exception], says: str) -> None:
     with pytest.raises(error, match=says):
         make(max_pixels=8000).reset(options=options)
+
+
+def test_what_is_handed_in_replaces_what_cannot_be_built_here() -> None:
+    env = make(
+        overrides=["judge.name=viescore", "judge.options={api_key_env: NO_SUCH_KEY}", "editor.name=http"]
+    )
+    _, info = env.reset(options={"task": task()})
+    assert (info["editor"], info["judge"]) == ("half-painter@1", "half-judge@1")
 
 
 def test_an_index_names_a_task_of_the_split() -> None:

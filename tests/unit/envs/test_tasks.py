@@ -176,6 +176,7 @@ def test_a_task_keeps_its_uid_where_its_line_moves(folder: Folder) -> None:
     [
         ({"image": "0.png"}, "tasks.jsonl:2: instruction"),
         ({"image": "0.png", "instruction": " "}, "tasks.jsonl:2: instruction"),
+        ({"image": "0.png", "instruction": "write \ud83d"}, "tasks.jsonl:2: instruction: half a character"),
         ({"image": "none.png", "instruction": "x"}, "tasks.jsonl:2: image"),
         ({"image": "0.png", "instruction": "x", "split": "tset"}, "tset"),
         ({"image": "1.png", "instruction": "x", "split": "val"}, "'train' and 'val'"),
@@ -188,6 +189,13 @@ def test_a_bad_record_is_named_by_file_line_and_field(
     good = {"image": "1.png", "instruction": "x", "split": "train", "uid": "u"}
     with pytest.raises(DataError, match=says):
         folder([good, record]).size("train")
+
+
+def test_a_line_ends_where_jsonl_says(folder: Folder, tmp_path: Path) -> None:
+    tasks, text = folder([]), "add\u2028a\x85lamp"
+    record = json.dumps({"image": "3.png", "instruction": text, "split": "val"}, ensure_ascii=False)
+    (tmp_path / "tasks.jsonl").write_text(f"{record}\r\n\n{record}\n", encoding="utf-8")
+    assert [tasks.task("val", index).instruction for index in range(2)] == [text] * 2
 
 
 def test_a_missing_file_is_a_data_error(tmp_path: Path) -> None:

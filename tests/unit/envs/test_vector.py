@@ -1,7 +1,10 @@
 """One batch of edits per step, siblings, and what a failure of one does to the others."""
 
+import asyncio
 import math
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,8 +12,8 @@ from plain import HalfJudge, HalfPainter, reply, task
 
 from thinkedit.envs.editors.base import EditRequest
 from thinkedit.envs.vector import ThinkEditVectorEnv
-from thinkedit.errors import ConfigError, EditorError
-from thinkedit.types import RGB, Episode, Outcome
+from thinkedit.errors import ConfigError, EditorError, JudgeError
+from thinkedit.types import RGB, Episode, Outcome, Verdict
 
 
 class Batches(HalfPainter):
@@ -19,14 +22,15 @@ class Batches(HalfPainter):
     def __init__(self) -> None:
         super().__init__()
         self.batches: list[int] = []
+        self.down = False
 
     async def edit_many(self, requests: Sequence[EditRequest]) -> list[RGB | Exception]:
         self.batches.append(len(requests))
         return await super().edit_many(requests)
 
     def edit(self, source: RGB, prompt: str, *, seed: int) -> RGB:
-        if "refuse" in prompt:
-            raise EditorError("refused")
+        if self.down or "refuse" in prompt:
+            raise EditorError("down" if self.down else "refused")
         return super().edit(source, prompt, seed=seed)
 
 
@@ -84,10 +88,85 @@ def test_a_failed_edit_spoils_its_own_episode_only() -> None:
     assert not terminated.any()
     assert list(infos["valid"]) == [True, False, True]
     assert list(infos["outcome"]) == ["ok", "editor_failed", "ok"]
+    for numbers in (infos["scores"]["semantic"], infos["terms"]["critic"], infos["weights"]["critic"]):
+        assert list(np.isnan(numbers)) == [False, True, False]
     assert [episode.outcome for episode in finished] == [Outcome.EDITOR_FAILED]
     _, rewards, _, _, infos = env.step([reply("paint it red"), "ignored", reply("paint it red")])
     assert rewards[1] == 0
     assert infos["valid"].all()
+
+
+def test_a_hung_edit_is_late_alone_and_after_the_time_of_one() -> None:
+    class Queue(HalfPainter):
+        """Makes one edit at a time, and one never."""
+
+        inline = False
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.turn = asyncio.Lock()
+
+        async def edit_async(self, source: RGB, prompt: str, *, seed: int) -> RGB:
+            if "hang" in prompt:
+                await asyncio.sleep(60)
+            async with self.turn:
+                await asyncio.sleep(0.3)
+            return self.edit(source, prompt, seed=seed)
+
+    env = make(5, Queue(), overrides=["editor.timeout_s=0.6"])
+    env.reset(options={"task": task()})
+    began = time.monotonic()
+    replies = [reply("hang"), *(reply(f"paint it red {'very ' * k}badly") for k in range(4))]
+    _, rewards, _, _, infos = env.step(replies)
+    assert [math.isnan(reward) for reward in rewards] == [True, False, False, False, False]
+    assert infos["outcome"][0] == "timeout"
+    assert infos["detail"][0].endswith("gave no answer within 0.6 s")
+    assert time.monotonic() - began < 5 * 0.6
+
+
+def test_a_start_that_fails_leaves_the_environment_usable() -> None:
+    editor, finished = Batches(), list[Episode]()
+    env = make(2, editor, max_turns=2, on_episode=finished.append)
+    env.reset(seed=0)
+    env.step([reply("paint it blue", 9, 9), "junk"])
+    editor.down = True
+    with pytest.raises(EditorError, match="down"):
+        env.step(["ignored", "junk"])
+    outcomes = [episode.outcome for episode in finished]
+    assert outcomes == [Outcome.OK, *[Outcome.EDITOR_FAILED] * 3, Outcome.OK]
+    with pytest.raises(EditorError, match="down"):
+        env.reset()
+    editor.down = False
+    _, rewards, terminated, truncated, infos = env.step(["ignored", "ignored"])
+    assert infos["valid"].all()
+    assert not np.concatenate([rewards, terminated, truncated]).any()
+    env.step([reply("paint it red"), reply("paint it red")])
+
+
+def test_a_start_that_fails_for_one_sibling_does_not_part_them_for_good() -> None:
+    class Flaky(HalfJudge):
+        """The second verdict never comes. None is kept, so each sibling asks for itself."""
+
+        def judge(self, source: RGB, edited: RGB, instruction: str) -> Verdict:
+            verdict = super().judge(source, edited, instruction)
+            if len(self.calls) == 2:
+                raise JudgeError("no idea")
+            return replace(verdict, lasting=False)
+
+    env = ThinkEditVectorEnv(2, editor=Batches(), judge=Flaky(), group_size=2, max_turns=1)
+    groups = [list(env.reset(seed=0)[1]["group"])]
+    for _ in range(2):
+        env.step(["junk", "junk"])
+        groups.append(list(env.step(["ignored", "ignored"])[4]["group"]))
+    assert [one == two for one, two in groups] == [False, True, True]
+
+
+def test_each_environment_wants_an_action() -> None:
+    env = make(2)
+    env.reset(seed=0)
+    for actions in (["junk"], ["junk"] * 3):
+        with pytest.raises(ConfigError, match=f"{len(actions)} actions for 2 environments"):
+            env.step(actions)
 
 
 def test_finished_episodes_are_handed_over_whole() -> None:

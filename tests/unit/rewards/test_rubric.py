@@ -161,6 +161,18 @@ class Loud(RewardTerm):
         return float(self.config.value)
 
 
+@pytest.mark.parametrize("value", [float("inf"), None, "0.5"])
+def test_bounds_that_end_nowhere_let_through_finite_numbers_only(value: Any) -> None:
+    class Boundless(Loud):
+        bounds = (float("-inf"), float("inf"))
+
+        def __call__(self, graded: Graded) -> float:
+            return value  # type: ignore[no-any-return]
+
+    with pytest.raises(RewardError, match="no finite number"):
+        Rubric({"loud": Boundless(Loud.Options())}, {"loud": 1.0})(evidence((5, 5), (5, 5), (5, 5)))
+
+
 @pytest.mark.parametrize("value", [2.0, -0.1, float("nan"), float("inf")])
 def test_a_term_outside_its_bounds_stops_the_run(value: float) -> None:
     with pytest.raises(RewardError, match="loud"):

@@ -79,7 +79,7 @@ class Chat:
         elif form is not None and config.output == "json_schema":
             schema = {"name": form.__name__, "strict": True, "schema": form.model_json_schema()}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
-        answer = await self._client.ask(body, str, f"thinker {config.model!r}")
+        answer = await self._client.ask(body, str, f"thinker {config.model!r}", cut_off=True)
         return Reply(answer.text, model=answer.model or None)
 
     async def close(self) -> None:

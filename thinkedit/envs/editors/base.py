@@ -67,6 +67,11 @@ class Editor(ABC):
         )
         return [result if not isinstance(result, BaseException) else _plain(result) for result in results]
 
+    @property
+    def makes_batches(self) -> bool:
+        """Whether `edit_many` is its own, so that a batch is more to it than its edits one by one."""
+        return type(self).edit_many is not Editor.edit_many
+
     def settings(self) -> Mapping[str, Any]:
         """Every setting that changes pixels (steps, guidance, quirks); part of the cache key."""
         return {}

@@ -77,6 +77,9 @@ class _Verdicts(Codec[Verdict]):
     def weight(self, value: Verdict) -> int:
         return len(self.encode(value))  # whole replies are in its notes
 
+    def lasting(self, value: Verdict) -> bool:
+        return value.lasting
+
 
 class _Cached(Generic[S, V]):
     """An editor or a judge behind a `SingleFlight`.
@@ -150,6 +153,10 @@ class CachedEditor(_Cached[Editor, RGB], Editor):
         if not editor.deterministic:
             log.info("editor %r is not deterministic: its first edit for each seed is kept", self.name)
 
+    @property
+    def makes_batches(self) -> bool:
+        return self.inner.makes_batches
+
     def edit(self, source: RGB, prompt: str, *, seed: int) -> RGB:
         def make() -> RGB:
             return checked_edit(self.inner.edit(source, prompt, seed=seed), source, self.name)
@@ -185,6 +192,8 @@ class CachedEditor(_Cached[Editor, RGB], Editor):
 
 class CachedJudge(_Cached[Judge, Verdict], Judge):
     """A judge that grades each distinct edit once; see `CachedEditor`. Files are JSON.
+
+    Verdicts that are not `lasting` go to those who wait for them, and are not kept.
 
     The key also holds the identities that the judge's verdicts may bear, so that none of another
     judge is ever taken from a directory, not even where its author forgot to raise the revision.

@@ -161,7 +161,7 @@ def seconds(retry_after: str | None) -> float | None:
         return float(text)
     try:
         date = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter for a year that no integer holds
         return None
     if date.tzinfo is None:  # "-0000": a date in UTC of unknown origin
         date = date.replace(tzinfo=UTC)

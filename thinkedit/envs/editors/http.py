@@ -52,7 +52,7 @@ class HTTPConfig:
     concurrency: int = 8  # requests under way per server
     breaker_failures: int = 3  # in a row, before a server is left alone
     breaker_rest_s: float = 10.0  # before it is probed with a small edit
-    hedge_after_s: float | None = None  # ask a second server too after so long; None: never
+    hedge_after_s: float | None = None  # ask a second server too so long after the first; None: never
 
 
 @dataclass(slots=True, eq=False)
@@ -60,7 +60,7 @@ class _Job:
     """One edit on its way, with what its tries found out.
 
     png: the source's file, where the body only names it. tried: endpoints that failed it.
-    barred: those that would fail it again.
+    barred: those that would fail it again. sent: done when the meter lets a request of this try through.
     """
 
     source: RGB
@@ -69,6 +69,7 @@ class _Job:
     key: str
     png: bytes = b""
     deadline: float = 0.0
+    sent: asyncio.Future[None] | None = None
     tried: set[Endpoint] = field(default_factory=set)
     barred: set[Endpoint] = field(default_factory=set)
 
@@ -172,6 +173,7 @@ class HTTPEditor(RemoteEditor):
         """One try, with its hedge if there is one."""
         _, pool = self._connected()
         endpoint = await pool.take(job.deadline, avoid=job.tried, barred=job.barred)
+        job.sent = asyncio.get_running_loop().create_future()
         races = {asyncio.create_task(self._ask(endpoint, job)): endpoint}
         try:
             return await self._first_good(races, job)
@@ -192,6 +194,11 @@ class HTTPEditor(RemoteEditor):
         """The first image; the last fault if there is none. Adds the hedge to `races`."""
         pending, patience = set(races), self._config.hedge_after_s
         fault: BaseException | None = None
+        if patience is not None:
+            # A request that waits for its turn is not slow; a hedge would only wait behind it, and be paid.
+            assert job.sent is not None, "each try makes its own"
+            either: set[asyncio.Future[Any]] = {*pending, job.sent}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         while pending:
             done, pending = await asyncio.wait(pending, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -216,6 +223,8 @@ class HTTPEditor(RemoteEditor):
         """One request. What comes of it is counted for or against the endpoint."""
         _, pool = self._connected()
         async with self._metered(job.deadline) as bill:
+            if job.sent is not None and not job.sent.done():
+                job.sent.set_result(None)
             return await self._counted(endpoint, job, pool, bill)
 
     async def _counted(self, endpoint: Endpoint, job: _Job, pool: Pool, bill: Bill) -> RGB:

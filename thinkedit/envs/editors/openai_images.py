@@ -146,7 +146,8 @@ class OpenAIImagesEditor(RemoteEditor):
         """The body of a good answer.
 
         Raises:
-            Fault: unreachable, refused, late, or more than `limit` bytes.
+            Fault: unreachable, refused, late, or more than `limit` bytes. From none of openai's exceptions:
+                they hold the request, and a traceback would show the key in it.
         """
         client, _ = self._connected()
         image = ("source.png", png, "image/png")
@@ -161,14 +162,14 @@ class OpenAIImagesEditor(RemoteEditor):
                     body += chunk
                     if len(body) > limit:
                         raise Fault(f"an answer of more than {limit} bytes", again=Again.NEVER)
-        except (TimeoutError, self._openai.APITimeoutError) as error:
-            raise Fault(f"no answer within {timeout_s:.3g} s", timeout=True) from error
+        except (TimeoutError, self._openai.APITimeoutError):
+            raise Fault(f"no answer within {timeout_s:.3g} s", timeout=True) from None
         except self._openai.APIStatusError as error:
-            raise self._refusal(error) from error
+            raise self._refusal(error) from None
         except self._openai.APIConnectionError as error:
             fault = Fault(f"connection failed: {error.__cause__ or error}")
             fault.free = type(error.__cause__).__name__ == "ConnectError"  # of httpx: not even begun
-            raise fault from error
+            raise fault from None
         return bytes(body)
 
     def _refusal(self, error: openai.APIStatusError) -> Fault:
@@ -183,11 +184,16 @@ class OpenAIImagesEditor(RemoteEditor):
     def _image(self, answer: bytes, source: RGB, canvas: RGB, box: Box) -> RGB:
         try:
             (only,) = json.loads(answer)["data"]
-            text = only["b64_json"]
-        except (ValueError, TypeError, KeyError) as error:
-            raise Fault("the answer holds no single image in base64 (a URL is not followed)") from error
+            text, url = only.get("b64_json"), only.get("url")
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise Fault("the answer holds no single image") from error
         if not isinstance(text, str) or not text:
-            raise Fault("the answer holds no image in base64 (try fields: {response_format: b64_json})")
+            raise Fault(
+                "the answer holds no image in base64, and a URL is not followed "
+                "(try fields: {response_format: b64_json})",
+                # One that answers with a URL would do so, and bill, each time.
+                again=Again.NEVER if url else Again.ANYWHERE,
+            )
         try:
             image = fit(decode(wire.from_base64(text), most_pixels(canvas)), canvas, self._resize)
             left, top, right, bottom = box

@@ -24,8 +24,9 @@ _POLL_S = 0.05  # how often a process looks whether another has made what it wai
 
 @dataclass(slots=True)
 class CacheStats:
-    """hits: answered from memory or disk. joined: answered by a call under way in this process.
-    misses: asked for real. corrupt: unreadable files removed (each also counts as a miss)."""
+    """hits: answered from memory or disk. joined: answered by a call under way in this process, or
+    with an equal key of the same batch. misses: asked for real. corrupt: unreadable files removed (each
+    also counts as a miss)."""
 
     hits: int = 0
     joined: int = 0
@@ -51,6 +52,11 @@ class Codec(ABC, Generic[V]):
     @abstractmethod
     def weight(self, value: V) -> int:
         """Bytes in memory, about."""
+
+    def lasting(self, value: V) -> bool:
+        """Whether it may be kept; otherwise only those who wait for it now get it."""
+        del value
+        return True
 
 
 class _Abandoned(Exception):
@@ -127,15 +133,18 @@ class SingleFlight(Generic[V]):
     async def get_many(
         self, keys: Sequence[str], make: Callable[[Sequence[int]], Awaitable[Sequence[V | Exception]]]
     ) -> list[V | Exception]:
-        """All keys at once; a failure is its exception.
+        """All keys at once; a failure is its exception. Equal keys get the same, failures too.
 
         `make` is called once with the positions of what is missing, and once more for each that
         others were to make and didn't.
         """
         results: dict[int, V | Exception] = {}
         claims: dict[int, _Claim] = {}
+        firsts: dict[str, int] = {}
+        for k, key in enumerate(keys):
+            firsts.setdefault(key, k)
         try:
-            for k, key in enumerate(keys):
+            for key, k in firsts.items():
                 match await self._claim(key, _Async(), patient=False):
                     case _Found(value):
                         results[k] = value
@@ -166,8 +175,10 @@ class SingleFlight(Generic[V]):
                 results[k] = error
 
         # Only now: who waits for others while they wait for him waits for ever.
-        await asyncio.gather(*(other(k) for k in range(len(keys)) if k not in results))
-        return [results[k] for k in range(len(keys))]
+        await asyncio.gather(*(other(k) for k in firsts.values() if k not in results))
+        for _ in range(len(keys) - len(firsts)):
+            self._count("joined")
+        return [results[firsts[key]] for key in keys]
 
     async def _get(self, key: str, make: Callable[[], Awaitable[V]], waits: _Async) -> V:
         while True:
@@ -233,7 +244,7 @@ class SingleFlight(Generic[V]):
     async def _settle(self, claim: _Claim, value: V, waits: _Async) -> None:
         """Keep the value and hand it to all who wait."""
         try:
-            if self._disk is not None:
+            if self._disk is not None and self._codec.lasting(value):
                 await waits.call(self._write, claim.key, value)
             self._land(claim, value)
         except BaseException as error:
@@ -241,11 +252,12 @@ class SingleFlight(Generic[V]):
             raise
 
     def _land(self, claim: _Claim, value: V) -> None:
-        weight = self._codec.weight(value)
+        weight = self._codec.weight(value) if self._codec.lasting(value) else None
         self._unlock(claim)
         with self._lock:
-            self._memory[claim.key] = value, weight
-            self._room -= weight
+            if weight is not None:
+                self._memory[claim.key] = value, weight
+                self._room -= weight
             while self._room < 0 and len(self._memory) > 1:
                 _, (_, freed) = self._memory.popitem(last=False)
                 self._room += freed

@@ -99,8 +99,9 @@ def _against(source: Scene, edited: Scene, goal: Goal) -> Assessment:
     assert place is not None, "a goal has a target or a result"
     shown = edited.at(place.cell)
     done = _done(goal, edited, shown, strays)
-    if goal.operation == "move" and done > 0:
-        strays = ()  # the target itself, gone astray: already paid for
+    if goal.operation == "move" and 0 < done < 1:
+        astray = next((item for item in strays if target and item.look == target.look), strays[0])
+        strays = tuple(item for item in strays if item is not astray)  # the target itself: paid for by `done`
     smudged = sum(item.smudged for item in edited.items)
     return Assessment(goal, done, damaged, strays, smudged, edited.noise > 0, shown)
 

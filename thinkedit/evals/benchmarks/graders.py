@@ -74,7 +74,7 @@ class ChatGrader(Grader):
         except JudgeUnreadable:
             # Kept as it came: what can't be read today may be tomorrow, and is counted until then.
             if not heard:
-                return Said(reply=None, failure=f"{UNREADABLE}: the reply was cut off before it began")
+                return Said(reply=None, failure=f"{UNREADABLE}: the reply was cut off")
             return Said(reply=heard[-1], calls=len(heard))
         except JudgeRefused as error:
             return Said(reply=None, failure=f"{REFUSED}: {error}")

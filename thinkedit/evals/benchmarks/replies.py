@@ -1,7 +1,7 @@
 """Reads marks out of judges' replies. Never guesses one: what is not plainly there is a ValueError.
 
 The forms are those that the benchmarks' own judges answer in, so that stored replies of theirs can be
-read as well.
+read as well. Thinking that never ends holds no answer.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from thinkedit.rewards.judges.verdict_text import json_objects
+from thinkedit.rewards.judges.verdict_text import json_objects, without_thinking
 
-_THINKING = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
 _MARKUP = re.compile(r"[*_`#>]+")
 _BULLET = re.compile(r"\A\s*(?:[-•]|\d{1,2}[.)])\s+")
 _WHOLE = re.compile(r"\[?([0-9]{1,3})\]?(?:\s*/\s*([0-9]{1,3}))?\s*\.?")
@@ -79,7 +78,7 @@ def json_numbers(text: str, names: dict[str, str], low: int, high: int) -> dict[
         ValueError: a key that is missing or has two different values, or a value that is no whole
             number in [low, high].
     """
-    text = _THINKING.sub("", text, count=1)
+    text = without_thinking(text)
     objects = json_objects(text)
     marks: dict[str, float] = {}
     for key, name in names.items():
@@ -125,7 +124,7 @@ def _in_range(value: int, low: int, high: int, name: str) -> float:
 
 
 def _visible(text: str) -> str:
-    return _MARKUP.sub("", _THINKING.sub("", text, count=1))
+    return _MARKUP.sub("", without_thinking(text))
 
 
 def _plain(label: str) -> str:

@@ -108,6 +108,7 @@ class ChatClient:
         read: Callable[[str], T],
         who: str,
         *,
+        cut_off: bool = False,
         meter: Meter = UNMETERED,
         guess: Usage = NOTHING,
     ) -> Answer[T]:
@@ -116,6 +117,8 @@ class ChatClient:
         Args:
             read: raises ValueError for a reply that is not what was asked for.
             who: for messages.
+            cut_off: `read` also gets replies that the server says were cut off at max_tokens; without,
+                they are unreadable, whatever they hold: it may be what the rest would have taken back.
             meter: entered for each try. guess: what one try may use, pictures included.
 
         Raises:
@@ -127,6 +130,8 @@ class ChatClient:
             result = await self._try(body, meter, guess)
             if isinstance(result, _Reply):
                 try:
+                    if result.cut and not cut_off:
+                        raise ValueError("cut off at max_tokens")
                     value = read(result.text)
                 except ValueError as error:
                     result = _unreadable(result, str(error))
@@ -294,8 +299,7 @@ def _server_error(completion: Any) -> str:
 
 
 def _unreadable(reply: _Reply, why: str) -> _Fault:
-    hint = ", cut off at max_tokens" if reply.cut else ""
-    return _Fault(JudgeUnreadable, f"{why}{hint}, in the reply: {reply.text}", usage=reply.usage)
+    return _Fault(JudgeUnreadable, f"{why}, in the reply: {reply.text}", usage=reply.usage)
 
 
 def _count(value: Any) -> int:
@@ -310,7 +314,7 @@ def _retry_after_s(value: str) -> float:
         pass
     try:
         date = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter for a year that no integer holds
         return 0.0
     if date.tzinfo is None:
         date = date.replace(tzinfo=UTC)

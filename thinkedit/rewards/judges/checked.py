@@ -32,7 +32,9 @@ def checked_verdict(verdict: object, judge: str) -> Verdict:
     if not isinstance(verdict, Verdict):
         raise JudgeError(f"judge {judge!r} must return a Verdict, got {type(verdict).__name__}")
     for axis in ("semantic", "quality"):
-        score = getattr(verdict.scores, axis)
+        score = getattr(verdict.scores, axis, None)
+        if isinstance(score, bool) or not isinstance(score, int | float):  # stored as JSON, so no other kind
+            raise JudgeError(f"judge {judge!r} gave {axis}={score!r}; scores are Python's own numbers")
         if not (isfinite(score) and SCORE_MIN <= score <= SCORE_MAX):
             raise JudgeError(f"judge {judge!r} gave {axis}={score}; scores lie in [0, 10]")
     return verdict

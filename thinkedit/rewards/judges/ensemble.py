@@ -26,6 +26,7 @@ class EnsembleConfig:
     judges: list[PluginConfig] = field(default_factory=list)  # each a name and its options
     combine: str = "mean"  # of each score: "mean" | "min" | "median"
     at_least: int | None = None  # judges that must answer; null: all of them
+    member_timeout_s: float | None = None  # for each member's verdict; null: none but the whole verdict's
 
 
 class EnsembleJudge(OuterJudge):
@@ -33,7 +34,8 @@ class EnsembleJudge(OuterJudge):
 
     A member that fails makes the ensemble fail in the same way, unless `at_least` says that fewer
     are enough. Who answered is part of a verdict's identity, since the mean over two members is
-    another judge than the mean over three: scores of the two are never compared.
+    another judge than the mean over three: scores of the two are never compared, and a verdict that
+    lacks a member is not kept beyond the outage.
 
     Args:
         members: in the place of those that `config.judges` names.
@@ -56,6 +58,9 @@ class EnsembleJudge(OuterJudge):
         count = len(self.inner)
         if count < 2:
             raise ConfigError(f"judges: an ensemble has two members or more, got {count}")
+        self._member_timeout_s = config.member_timeout_s
+        if self._member_timeout_s is not None and not self._member_timeout_s > 0:
+            raise ConfigError(f"member_timeout_s={self._member_timeout_s}: must be above 0; null for none")
         told = [json.dumps(described(judge), sort_keys=True) for judge in self.inner]
         if len(set(told)) < count:
             raise ConfigError("judges: the same judge twice; to average samples of one use its own option")
@@ -76,7 +81,7 @@ class EnsembleJudge(OuterJudge):
             ServiceError: too few members answered; the error of the first that didn't.
             BudgetExceeded: a member's. It is no outage that others could stand in for.
         """
-        asked = (judge.judge_async(source, edited, instruction) for judge in self.inner)
+        asked = (self._ask(judge, source, edited, instruction) for judge in self.inner)
         # All are heard before any error is raised: which one it is must not depend on who is faster.
         answers = await asyncio.gather(*asked, return_exceptions=True)
         verdicts: list[Verdict] = []
@@ -104,7 +109,20 @@ class EnsembleJudge(OuterJudge):
             judge_id=judge_id,
             prompt_hash=prompt_hash,
             notes={"members": notes},
+            lasting=not failures and all(verdict.lasting for verdict in verdicts),
         )
+
+    async def _ask(self, judge: Judge, source: RGB, edited: RGB, instruction: str) -> Verdict:
+        """A member's verdict. Its silence is its own failure: others may be enough."""
+        try:
+            async with asyncio.timeout(self._member_timeout_s) as deadline:
+                return await judge.judge_async(source, edited, instruction)
+        except TimeoutError as error:
+            if not deadline.expired():
+                raise
+            raise ServiceTimeout(
+                f"judge {judge.name!r} gave no verdict within member_timeout_s={self._member_timeout_s:g}"
+            ) from error
 
     def identities(self) -> frozenset[JudgeIdentity] | None:
         """One for each set of members that may answer."""

@@ -85,14 +85,21 @@ class GuardedJudge(OuterJudge):
         verdict = checked_verdict(await inner.judge_async(source, edited, instruction), inner.name)
         flags = await asyncio.to_thread(self._flags, source, edited, instruction)
         capped = any(getattr(self._config, flag) == "cap" for flag in flags)
-        if self._is_constant(edited, verdict.scores):
+        constant = self._is_constant(edited, verdict.scores)
+        if constant:
             flags["constant"] = self._config.constant_after
         scores = verdict.scores
         if capped:
             scores = Scores(min(scores.semantic, self._config.ceiling), scores.quality)
         judge_id, prompt_hash = self._identity(verdict.identity)
         notes = {FLAGS: list(flags), "found": flags, "judge": account(verdict)}
-        return Verdict(scores=scores, judge_id=judge_id, prompt_hash=prompt_hash, notes=notes)
+        return Verdict(
+            scores=scores,
+            judge_id=judge_id,
+            prompt_hash=prompt_hash,
+            notes=notes,
+            lasting=verdict.lasting and not constant,  # that flag is of this process and this hour
+        )
 
     def identities(self) -> frozenset[JudgeIdentity] | None:
         known = self.inner[0].identities()

@@ -11,9 +11,9 @@ from thinkedit.types import SCORE_MAX
 
 MAX_CHARS = 100_000  # nobody explains two marks at this length; keeps the work bounded
 
-_THINKING = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
 _FENCE = re.compile(r"\A\s*```[a-zA-Z]*\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL)
 _SCORE_LIST = re.compile(r"""["'“”]score["'“”]\s{0,9}:\s{0,9}\[([^\[\]{}]{0,200})\]""")
+_END = re.compile(r"(?:\s*,(?=\s*\}))?[\s}]*(?:```\s*)?")  # of a reply, after its list
 _NUMBER = re.compile(r"[+-]?[0-9]{1,9}(\.[0-9]{1,17})?")
 
 
@@ -21,17 +21,17 @@ def read_marks(text: str, top: float = SCORE_MAX) -> tuple[float, float]:
     """The two marks of a reply, each in [0, top].
 
     A reply is a JSON object with `score`, a list of two numbers. Tolerated: a thinking part,
-    code fences or prose around it, a bare list, numbers in quotes. Where the JSON is broken (a
-    quotation mark in the reasoning, a missing brace) the list after `"score":` is read by
-    itself; nothing else is repaired.
+    code fences or prose around it, a bare list, numbers in quotes. Where there is no whole JSON
+    object (a quotation mark in the reasoning, a missing brace) the list after `"score":` is read
+    by itself, if the reply ends with it; nothing else is repaired.
 
     Raises:
-        ValueError: no such list, more than one with different marks, not two items, or an
-            item that is no number in [0, top]. The message says which.
+        ValueError: thinking that never ends, no such list, more than one with different marks,
+            not two items, or an item that is no number in [0, top]. The message says which.
     """
     if len(text) > MAX_CHARS:
         raise ValueError(f"a reply of {len(text)} characters")
-    text = _THINKING.sub("", text, count=1)
+    text = without_thinking(text)
     fenced = _FENCE.match(text)
     text = (fenced[1] if fenced else text).strip()
     found = [_marks(score, top) for score in _scores(text)]
@@ -50,8 +50,24 @@ def _scores(text: str) -> list[Any]:
         except (ValueError, RecursionError):
             pass  # broken, or prose that starts with a bracket: look for the object
     objects = json_objects(text)
-    scores = [found["score"] for found in objects or () if "score" in found]
-    return scores or [match[1].split(",") for match in _SCORE_LIST.finditer(text)]
+    if objects:
+        return [found["score"] for found in objects if "score" in found]
+    lists = list(_SCORE_LIST.finditer(text))
+    if lists and not _END.fullmatch(text, lists[-1].end()):
+        raise ValueError('broken JSON that goes on after its "score" list, which it may only quote')
+    return [found[1].split(",") for found in lists]
+
+
+def without_thinking(text: str) -> str:
+    """What follows a reply's thinking. Its opening tag may be missing: some servers put it in the prompt.
+
+    Raises:
+        ValueError: the thinking never ends, so nothing in it is an answer.
+    """
+    answer = text.rpartition("</think>")[2]
+    if "<think>" in answer:
+        raise ValueError("<think> without </think>: the reply ended while it was thinking")
+    return answer
 
 
 def json_objects(text: str) -> list[dict[str, Any]] | None:

@@ -80,6 +80,11 @@ def test_as_a_policy_it_is_asked_as_in_training(server: ChatServer) -> None:
     assert server.calls[0].body["seed"] != body["seed"]
 
 
+def test_a_thinkers_reply_that_was_cut_off_is_its_reply(server: ChatServer) -> None:
+    server.answers["sc"] = [Says(plain.reply("paint it red"), finish="length"), Says(plain.reply("x", 9, 9))]
+    assert edit(server, Mode.WHILE).stop is Stop.ACCEPTED
+
+
 def test_an_expert_decides_by_itself_and_gives_no_scores(server: ChatServer) -> None:
     server.answers["sc"] = [
         says(reason="half is missing", satisfied=False, next_prompt="paint it red"),

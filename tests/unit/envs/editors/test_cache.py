@@ -211,6 +211,18 @@ async def test_a_batch_asks_the_editor_once_for_what_is_missing(directory: Path 
     assert (inner.batches, inner.calls) == (1, 4)
 
 
+async def test_equal_edits_of_a_batch_share_a_failure_too(directory: Path | None) -> None:
+    class Once(Counting):
+        def edit(self, source: RGB, prompt: str, *, seed: int) -> RGB:
+            return super().edit(source, "fail" if self.calls == 0 else prompt, seed=seed)
+
+    inner = Once()
+    editor = CachedEditor(inner, directory)
+    results = await editor.edit_many([EditRequest(SOURCE, "go", 1)] * 3)
+    assert [type(result) for result in results] == [EditorError] * 3
+    assert (inner.calls, editor.stats.joined) == (1, 2)
+
+
 async def test_two_batches_that_cross_do_not_wait_for_ever() -> None:
     editor = CachedEditor(Counting(pause_s=0.01))
     requests = [EditRequest(SOURCE, "go", seed) for seed in range(6)]

@@ -6,8 +6,9 @@ import logging
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from itertools import pairwise
@@ -21,11 +22,13 @@ from PIL import Image
 from thinkedit import plugins
 from thinkedit.configs.load import load_config
 from thinkedit.envs.build import Parts
-from thinkedit.envs.editors import wire
+from thinkedit.envs.editors import faults, wire
 from thinkedit.envs.editors.base import Editor
 from thinkedit.envs.editors.cache import CachedEditor
 from thinkedit.envs.editors.http import HTTPConfig, HTTPEditor
 from thinkedit.errors import ConfigError, EditorError, ServiceTimeout, UnknownName
+from thinkedit.rewards.judges.chat import _retry_after_s
+from thinkedit.rewards.limits.meter import Bill, Meter, Usage
 from thinkedit.testing import EditorContract
 from thinkedit.types import RGB, Outcome
 
@@ -557,6 +560,24 @@ class TestHedging:
         make(*servers, hedge_after_s=3.0).edit(SOURCE, "x", seed=0)
         assert sum(len(server.calls) for server in servers) == 1
 
+    def test_waiting_for_its_turn_is_not_slowness(self, make: Make, serve: Serve) -> None:
+        class Slowly(Meter):
+            turns = 0
+
+            @asynccontextmanager
+            async def call(
+                self, model: str, guess: Usage, *, patience_s: float | None = None
+            ) -> AsyncIterator[Bill]:
+                self.turns += 1
+                await asyncio.sleep(1.0)
+                yield Bill(guess)
+
+        servers, meter = (serve(), serve()), Slowly(None, "editor", 20.0)
+        editor = make(*servers, hedge_after_s=0.5)
+        editor.use_meter(meter)
+        editor.edit(SOURCE, "x", seed=0)
+        assert meter.turns == 1
+
     def test_a_lone_server_is_not_asked_twice(self, make: Make, serve: Serve) -> None:
         server = serve(Edits(delay_s=0.4))
         make(server, hedge_after_s=0.05).edit(SOURCE, "x", seed=0)
@@ -568,6 +589,14 @@ class TestHedging:
         image = make(*servers, hedge_after_s=0.1).edit(SOURCE, "x", seed=0)
         np.testing.assert_array_equal(image, edited(SOURCE, "x", 0))
         assert [len(server.calls) for server in servers] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "date", ["21 Oct 99999999999999999999 07:28:00 GMT", "21 Oct 2015 07:28:00 +" + "9" * 20]
+)
+def test_a_date_that_no_calendar_holds_asks_for_no_wait(date: str) -> None:
+    assert faults.seconds(f"Wed, {date}") is None
+    assert _retry_after_s(f"Wed, {date}") == 0.0
 
 
 class TestSecrets:

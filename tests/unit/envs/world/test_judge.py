@@ -23,6 +23,7 @@ def marks(instruction: str, *edited: Item, noise: int = 0, source: Scene = SOURC
     return verdict.scores.semantic, verdict.scores.quality
 
 
+BIG_RED = ("big", "red", "circle")
 BLUE_STAR = replace(STAR, colour="blue")
 
 
@@ -64,6 +65,13 @@ class TestWorldJudge(JudgeContract):
         ("swap the red star for a green square", (replace(STAR, shape="square"), SQUARE, DISC), (0, 10)),
         ("slide the red star to top", (replace(STAR, cell=1), SQUARE, DISC), (10, 10)),
         ("slide the red star to top", (replace(STAR, cell=2), SQUARE, DISC), (4, 10)),
+        ("slide the red star to top", (replace(STAR, cell=2), SQUARE, DISC, Item(3, *BIG_RED)), (0, 10)),
+        ("slide the red star to top", (replace(STAR, cell=1), SQUARE, DISC, Item(3, *BIG_RED)), (6, 10)),
+        (
+            "slide the red star to top",
+            (replace(STAR, cell=1), SQUARE, DISC, *(Item(cell, *BIG_RED) for cell in (2, 3, 5))),
+            (0, 10),
+        ),
         ("slide the red star to top", (STAR, replace(STAR, cell=1), SQUARE, DISC), (0, 10)),
         ("slide the red star to top", (SQUARE, DISC), (0, 10)),
         ("draw a red square at top", (STAR, Item(1, "small", "red", "square"), SQUARE, DISC), (10, 10)),

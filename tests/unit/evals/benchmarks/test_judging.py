@@ -381,13 +381,16 @@ def test_what_another_system_did_not_make_is_missing_however_many_pictures_it_ta
     judge.close()
 
 
-def test_a_reply_that_was_cut_off_is_unreadable_and_no_refusal(server: ChatServer, tmp_path: Path) -> None:
-    benchmark = benchmark_of("imgedit")
-    server.choose = lambda call: Says(None, finish="length")
+@pytest.mark.parametrize("text", [None, '{"score": [4, 9]}'])
+def test_a_reply_that_was_cut_off_is_unreadable_and_no_refusal(
+    server: ChatServer, tmp_path: Path, text: str | None
+) -> None:
+    benchmark = benchmark_of("gedit")
+    server.choose = lambda call: Says(text, finish="length")
     judge = chat_judge(server, tries=1)
     results, _ = evaluate(benchmark, [make_arm(benchmark, tmp_path)], judge, tmp_path, only_final=True)
-    coverage = results.arms[0].table("imgedit").coverage
-    assert (coverage.n_parse_failed, coverage.n_refused) == (5, 0)
+    coverage = results.arms[0].table("gedit-en-full").coverage
+    assert (coverage.n_parse_failed, coverage.n_refused) == (2, 0)
     judge.close()
 
 

@@ -41,6 +41,7 @@ def test_named_numbers_are_read_by_name(text: str) -> None:
         (lines("4", "3", "5/10"), "is not out of 5"),
         (lines("1-5", "3", "5"), "no whole number"),
         (lines("4", "3", "5") + "\nVisual Naturalness: 2", "two different numbers"),
+        ("<think>\n" + lines("4", "3", "5"), "ended while it was thinking"),
         ("", "no number for"),
     ],
 )

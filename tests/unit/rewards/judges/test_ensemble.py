@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -179,6 +180,21 @@ def test_fewer_are_enough_only_if_the_config_says_so_and_the_identity_tells_who(
         judge.judge(SOURCE, EDITED, "paint it blue")
 
 
+def test_a_silent_member_has_failed_and_others_may_be_enough() -> None:
+    class Silent(Fixed):
+        async def judge_async(self, source: RGB, edited: RGB, instruction: str) -> Verdict:
+            await asyncio.sleep(60)
+            raise AssertionError("nobody waits so long")
+
+    members = Silent("one"), Fixed("two")
+    verdict = of(*members, at_least=1, member_timeout_s=0.05).judge(SOURCE, EDITED, "x")
+    assert verdict.judge_id == "ensemble@1/mean(two)"
+    said = "ServiceTimeout: judge 'one' gave no verdict within member_timeout_s=0.05"
+    assert verdict.notes["members"][0]["failed"] == said
+    with pytest.raises(ServiceTimeout, match="'one' gave no verdict"):
+        of(*members, member_timeout_s=0.05).judge(SOURCE, EDITED, "x")
+
+
 def test_a_spent_budget_or_a_bug_is_no_outage_that_others_stand_in_for() -> None:
     one, two, three = Fixed("one"), Fixed("two"), Fixed("three")
     judge = of(one, two, three, at_least=1)
@@ -258,6 +274,22 @@ def test_it_tells_every_identity_that_its_quorum_allows() -> None:
     assert verdict.identity in (nested.identities() or ())
 
 
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_a_verdict_that_lacks_a_member_is_asked_for_again_when_it_is_back(
+    tmp_path: Path, on_disk: bool
+) -> None:
+    one, two = Fixed("one", Scores(2, 2)), Fixed("two", Scores(8, 8))
+    inner = of(one, two, at_least=1)
+    judge = CachedJudge(of(inner, Fixed("three", Scores(5, 5))), tmp_path if on_disk else None)
+    two.fault = raising(JudgeUnreachable("gone"))
+    assert judge.judge(SOURCE, EDITED, "x").scores == Scores(3.5, 3.5)
+    two.fault = None
+    whole = judge.judge(SOURCE, EDITED, "x")
+    assert whole.scores == Scores(5, 5)
+    two.fault = raising(JudgeUnreachable("gone"))
+    assert judge.judge(SOURCE, EDITED, "x") == whole
+
+
 async def test_a_turn_judged_by_other_members_than_the_one_before_has_no_reward() -> None:
     one, two = HalfJudge(), Fixed("two")
     one.identities = lambda: frozenset({("half-judge@1", "none")})  # type: ignore[method-assign]
@@ -300,6 +332,7 @@ async def test_stored_scores_of_another_ensemble_are_refused_before_any_call() -
     [
         (dict(combine="average"), "median"),
         (dict(at_least=0), "at_least=0"),
+        (dict(member_timeout_s=0.0), "member_timeout_s=0"),
         (dict(at_least=4), "at_least=4"),
     ],
 )

@@ -133,6 +133,19 @@ def test_constant_scores_are_told_from_the_nth_different_edit_on(caplog: pytest.
     assert flags(6) == []
 
 
+def test_that_scores_were_constant_for_a_while_is_not_kept_with_an_edit() -> None:
+    inner = Flatterer()
+    judge = CachedJudge(guarded(inner, constant_after=2, text="off", copied="off"))
+
+    def flags(value: int) -> list[str]:
+        return list(judge.judge(SOURCE, np.full_like(SOURCE, value), "make it plain").notes["flags"])
+
+    assert [flags(1), flags(2)] == [[], ["constant"]]
+    inner.scores = Scores(2, 8)
+    assert flags(3) == []
+    assert flags(2) == []
+
+
 def test_judges_failures_pass_as_they_are() -> None:
     class Down(Flatterer):
         def judge(self, source: RGB, edited: RGB, instruction: str) -> Verdict:

@@ -24,6 +24,8 @@ from thinkedit.rewards.judges.verdict_text import MAX_CHARS, read_marks
         'Notes {as asked}: {"score": [8, 6]}',
         '{"score": [8, 6]} and again {"score": [8.0, 6.0]}',
         '{"reasoning": "it says \\"score\\": [10, 10]", "score": [8, 6]}',
+        'First look: {"score": [9, 9]}? No, it is still red.</think>{"score": [8, 6]}',
+        '```json\n{"reasoning": "now "OPEN"", "score": [8, 6],}\n```\n',
     ],
 )
 def test_two_marks_are_found_in_any_wrapping(text: str) -> None:
@@ -63,6 +65,14 @@ def test_two_marks_are_found_in_any_wrapping(text: str) -> None:
         ("[8, 11]", "outside"),
         ('{"score": [1, 2], "score": [8, 6]}', "differ"),
         ('{"score": [8, 6]} {"score": [8, 7]}', "differ"),
+        (
+            '<think>First look: {"score": [9, 9]}? But the star is still red, so',
+            "ended while it was thinking",
+        ),
+        ('Well. <think>{"score": [9, 9]}', "ended while it was thinking"),
+        ('{"reasoning": "the sign says \'score\': [10, 10]"}', "no"),
+        ('{"reasoning": "the sign says "score": [10, 10] and the star', "goes on"),
+        ('{"reasoning": "the sign says "score": [10, 10], and', "goes on"),
         ('{"reasoning": "the sign says {"score": [10, 10]}", "score": [2, 3]}', "differ"),
     ],
 )

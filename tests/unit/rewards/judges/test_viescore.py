@@ -155,6 +155,7 @@ BAD: list[tuple[Answer, type[ServiceError], str]] = [
     (Says('{"reasoning": "", "score": [true, 6]}'), JudgeUnreadable, "True is not a number"),
     (Says("I can't say."), JudgeUnreadable, "no .score. list"),
     (Says('{"reasoning": "it goes on', finish="length"), JudgeUnreadable, "cut off at max_tokens"),
+    (Says('{"score": [9, 9]}', finish="length"), JudgeUnreadable, "cut off at max_tokens"),
     (Says(None, finish="length"), JudgeUnreadable, "max_tokens"),
     (REFUSAL, JudgeRefused, "I can't help"),
     (Says(None, finish="content_filter"), JudgeRefused, "content filter"),
