@@ -44,18 +44,44 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Two rows: the difference of a figure over the tasks that both have, each task against itself.
+
+    paper: its difference, where it published both.
+    verdict: `undecided` where our interval holds zero, else `agrees` or `differs` by the sign of the
+    paper's, or without one `better` or `worse`.
+    """
+
+    above: str
+    below: str
+    figure: str
+    ours: Interval
+    paper: float | None
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """A question with its counted rows, in the plan's order."""
+    """A question with its counted rows, in the plan's order, and what they are compared with.
+
+    comparisons: each published row against the one before it, then each row against those of
+    `Question.against`.
+    """
 
     question: Question
     lines: Sequence[Line]
+    comparisons: Sequence[Comparison]
 
 
 def answers(seeds: Sequence[Cells], *, resamples: int = 2000) -> list[Answer]:
     """Count every question that each of the seeds has played all cells of."""
-    asked = [q for q in QUESTIONS if all(row.cell in cells for row in q.rows for cells in seeds)]
-    counted = [(q, [_line(row, seeds, resamples) for row in q.rows]) for q in asked]
-    return [Answer(question=question, lines=lines) for question, lines in counted]
+    found = []
+    for question in QUESTIONS:
+        if all(row.cell in cells for row in question.rows for cells in seeds):
+            lines = [_line(row, seeds, resamples) for row in question.rows]
+            compared = _comparisons(question, lines, resamples)
+            found.append(Answer(question=question, lines=lines, comparisons=compared))
+    return found
 
 
 def _line(row: Row, seeds: Sequence[Cells], resamples: int) -> Line:
@@ -95,35 +121,17 @@ def _means(values: Mapping[str, Sequence[float]]) -> dict[str, float]:
     return {task: fmean(of_seeds) for task, of_seeds in values.items()}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """Two rows: the difference of a figure over the tasks that both have, each task against itself.
-
-    paper: its difference, where it published both.
-    verdict: `undecided` where our interval holds zero, else `agrees` or `differs` by the sign of the
-    paper's, or without one `better` or `worse`.
-    """
-
-    above: str
-    below: str
-    figure: str
-    ours: Interval
-    paper: float | None
-    verdict: str
-
-
-def comparisons(answer: Answer, *, resamples: int = 2000) -> list[Comparison]:
-    """Each published row against the one before it, and each row against those of `Question.against`."""
+def _comparisons(question: Question, lines: Sequence[Line], resamples: int) -> list[Comparison]:
     found: list[Comparison] = []
-    for before, after in pairwise(line for line in answer.lines if line.row.paper is not None):
+    for before, after in pairwise(line for line in lines if line.row.paper is not None):
         if after.row.edits == 1 and found:
             continue  # the list begins anew with another thinker
         found.append(_compared(before, after, OVERALL, resamples))
-    for place, before in enumerate(answer.lines):
-        if before.row.label in answer.question.against:
+    for place, before in enumerate(lines):
+        if before.row.label in question.against:
             found += [
                 _compared(before, after, figure, resamples)
-                for after in answer.lines[place + 1 :]
+                for after in lines[place + 1 :]
                 for figure in COMPARED
                 if before.by_task[figure] and after.by_task[figure]  # who takes no critique errs in none
             ]

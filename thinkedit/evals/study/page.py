@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from thinkedit.actors.images import write_atomically
 from thinkedit.evals.report.svg import Series, interval_bar, line_chart, number
-from thinkedit.evals.study.figures import COMPARED, Answer, Comparison, Line, comparisons
+from thinkedit.evals.study.figures import COMPARED, Answer, Comparison, Line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,12 +113,11 @@ def _cells(line: Line) -> list[str]:
 
 def _compared(answer: Answer) -> tuple[list[Comparison], dict[str, dict[str, Comparison]]]:
     """Those with the paper's order, and the others by pair of rows and figure."""
-    found = comparisons(answer)
     changes: dict[str, dict[str, Comparison]] = {}
-    for one in found:
+    for one in answer.comparisons:
         if one.paper is None:
             changes.setdefault(f"{one.above} against {one.below}", {})[one.figure] = one
-    return [one for one in found if one.paper is not None], changes
+    return [one for one in answer.comparisons if one.paper is not None], changes
 
 
 def _sentence(comparison: Comparison) -> str:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from thinkedit.evals.study.figures import answers, comparisons
+from thinkedit.evals.study.figures import answers
 from thinkedit.evals.study.page import About, build_markdown, build_page
 from thinkedit.evals.study.plan import CELLS, QUESTIONS
 from thinkedit.evals.study.play import Played
@@ -86,7 +86,7 @@ def test_a_table_row_can_stop_after_fewer_edits() -> None:
 def test_the_papers_order_is_compared_task_by_task() -> None:
     def verdicts(seed: dict[str, list[Played]]) -> dict[tuple[str, str], str]:
         [stages] = [a for a in answers([seed]) if a.question.key == "stages"]
-        return {(c.below, c.above): c.verdict for c in comparisons(stages)}
+        return {(c.below, c.above): c.verdict for c in stages.comparisons}
 
     # Tasks differ by far more than thinkers do; each task against itself tells them apart all the same.
     seed = {
@@ -100,7 +100,7 @@ def test_the_papers_order_is_compared_task_by_task() -> None:
         ("SFT", "SFT and RL"): "differs",
     }
     [stages] = [a for a in answers([seed]) if a.question.key == "stages"]
-    assert comparisons(stages)[1].ours.mean == pytest.approx(0.2)
+    assert stages.comparisons[1].ours.mean == pytest.approx(0.2)
     seed["base"] = [played(str(i), 1.0 + i % 9 + 3 * (-1) ** i) for i in range(40)]
     assert verdicts(seed)["base thinker", "SFT"] == "undecided"
 
@@ -109,8 +109,8 @@ def test_each_thinkers_list_of_edits_begins_anew() -> None:
     scores = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]
     seed = {name: [played("a", *scores), played("b", *scores)] for name in ("sft", "rl", "aware_expert")}
     [turns] = [a for a in answers([seed]) if a.question.key == "turns"]
-    assert all(c.paper is not None and c.paper > 0 for c in comparisons(turns))
-    assert len(comparisons(turns)) == 8
+    assert all(c.paper is not None and c.paper > 0 for c in turns.comparisons)
+    assert len(turns.comparisons) == 8
 
 
 def test_rewards_are_compared_with_what_was_there_before_them_and_with_each_other() -> None:
@@ -131,7 +131,7 @@ def test_rewards_are_compared_with_what_was_there_before_them_and_with_each_othe
     seed = {"sft": quality(4, 5), "rl": quality(9, 9), "rl_balanced": quality(4, 5)}
     seed |= {"rl_released": quality(2, 7), "rl_paper": quality(9, 5)}
     [rewards] = [a for a in answers([seed]) if a.question.key == "rewards"]
-    compared = comparisons(rewards)
+    compared = rewards.comparisons
     told = {(c.above, c.figure): (c.verdict, c.ours.mean) for c in compared if c.below.startswith("SFT")}
     assert told["calibrated", "quality"] == ("better", 5.0)
     assert told["calibrated", "critic error"] == ("better", -0.5)
