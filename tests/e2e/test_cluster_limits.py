@@ -88,9 +88,11 @@ def test_four_processes_never_exceed_the_rate_even_when_the_limiter_is_killed(
     assert pace > 0.8 * LIMIT, "a limiter that lets nothing through keeps any limit"
     assert min(verdicts) > 0
     assert 2 * sum(verdicts) == len(moments)
+    ledger = total(tmp_path)
     # A call let through in the very moment of the kill is let through again, and counted twice.
-    assert 0 <= total(tmp_path)["calls"] - len(moments) <= 2
-    assert total(tmp_path)["spend"] == total(tmp_path)["calls"]
+    assert 0 <= ledger["calls"] - len(moments) <= 2, ledger
+    # Who had no connection in time tried once more: counted twice, and paid once.
+    assert len(moments) <= ledger["spend"] <= ledger["calls"], ledger
 
 
 def test_four_processes_spend_a_budget_to_the_last_cent_and_no_more(
