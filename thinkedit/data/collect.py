@@ -2,7 +2,8 @@
 
     OUT/collection.json              who edits and thinks; going on with others is refused
     OUT/trajectories-1-of-1.jsonl    one line per finished task, in the order in which they finished
-    OUT/failures-1-of-1.log          tasks that failed and why; the next run tries them again
+    OUT/failures-1-of-1.log          tasks that failed and why, with replies that could not be read; the next run
+                                     tries them again
     OUT/images/ab/ab12….png          each picture once
     OUT/.shards                      into how many parts the runs under way share the tasks out
 
@@ -141,7 +142,9 @@ async def collect(
                     streak.succeeded()
                 else:
                     told = {"split": plan.split, "index": index, "task_uid": tasks.uid(plan.split, index)}
-                    log.append(msgspec.json.encode({**told, "failure": result.detail}))
+                    log.append(
+                        msgspec.json.encode({**told, "failure": result.detail, "unread": result.unread})
+                    )
                     found.failed += 1
                     if result.of_service:
                         streak.failed(result.detail)
@@ -223,10 +226,12 @@ def collected_before(out: Path, split: str) -> set[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """of_service: editor or expert failed, and not the task itself."""
+    """of_service: editor or expert failed, and not the task itself. unread: the expert's replies, as they
+    came, where none could be read."""
 
     detail: str
     of_service: bool
+    unread: Sequence[str] = ()
 
 
 class _Collector:
@@ -261,11 +266,12 @@ class _Collector:
         try:
             result = await self._thinking.edit(task.source, task.instruction, options)
             if result.stop.failed:
-                return _Failure(f"{result.stop}: {result.detail}", of_service=True)
+                return _Failure(f"{result.stop}: {result.detail}", of_service=True, unread=result.unread)
             last = result.attempts[-1]
             thought = last.thought or await self._look_at_last(result)
         except (ServiceError, ThinkerError) as error:
-            return _Failure(f"{type(error).__name__}: {error}", of_service=True)
+            unread = error.unread if isinstance(error, ThinkerError) else ()
+            return _Failure(f"{type(error).__name__}: {error}", of_service=True, unread=unread)
         attempts = (*result.attempts[:-1], replace(last, thought=thought))
         return self._trajectory(task, index, result, attempts)
 

@@ -269,6 +269,17 @@ def test_replies_that_could_not_be_read_are_kept_as_they_came(server: ChatServer
     assert step.expert.unread == (nonsense, "{}")
 
 
+@pytest.mark.parametrize("edits", [2, 3])  # the critique that fails is the last of all, or not
+def test_replies_of_a_task_that_failed_for_them_are_kept_too(
+    server: ChatServer, tmp_path: Path, edits: int
+) -> None:
+    nonsense = "I would rather talk. " * 20
+    server.answers["sc"] = [said(False), Says(nonsense)]
+    assert run(tmp_path / "raw", Plan(count=1, edits=edits), *to(server), mode="expert").failed == 1
+    [failure] = (tmp_path / "raw" / "failures-1-of-1.log").read_text().splitlines()
+    assert set(json.loads(failure)["unread"]) == {nonsense}
+
+
 def test_an_expert_that_is_asked_otherwise_is_another(
     server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

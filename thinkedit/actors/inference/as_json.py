@@ -28,6 +28,7 @@ def result_json(result: EditResult) -> dict[str, Any]:
         "chosen": result.chosen,
         "stop": result.stop.value,
         "detail": result.detail,
+        "unread": list(result.unread),
     }
 
 
@@ -50,6 +51,7 @@ def thought_json(thought: Thought) -> dict[str, Any]:
         "end": None if thought.end is None else thought.end.value,
         "reply": thought.reply,
         "faults": list(thought.faults),
+        "unread": list(thought.unread),
         "seconds": round(thought.seconds, 3),
     }
 

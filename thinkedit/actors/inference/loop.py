@@ -75,6 +75,7 @@ class Run:
         self._about = dict(about or {})
         self._attempts: list[Attempt] = []
         self._rewrite: Thought | None = None
+        self._unread: tuple[str, ...] = ()
 
     async def play(self, stop: asyncio.Event | None = None) -> EditResult:
         """Edit until the thinker is satisfied, the turns are used up, or `stop` is set.
@@ -131,10 +132,10 @@ class Run:
         for turn in range(options.turns):
             try:
                 thought = await self._critique(turn)
-            except ThinkerUnreadable as error:
-                return Stop.THINKER_UNREADABLE, str(error)
             except ThinkerError as error:
-                return Stop.THINKER_FAILED, str(error)
+                self._unread = error.unread
+                unreadable = isinstance(error, ThinkerUnreadable)
+                return Stop.THINKER_UNREADABLE if unreadable else Stop.THINKER_FAILED, str(error)
             if thought.end is not None:
                 return thought.end, ""
             assert thought.prompt is not None, "a thought that ends nothing has a prompt"
@@ -147,6 +148,7 @@ class Run:
             try:
                 await self._critique(options.turns)
             except ThinkerError as error:
+                self._unread = error.unread
                 detail = f"the last edit has no scores to be chosen by: {error}"
         return Stop.TURN_LIMIT, detail
 
@@ -203,6 +205,7 @@ class Run:
             chosen=chosen,
             stop=stop,
             detail=detail,
+            unread=self._unread,
             about=self._about,
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -59,7 +59,14 @@ class Stop(StrEnum):
 
 
 class ThinkerError(ThinkEditError):
-    """The thinker could not be reached, or said nothing usable in all its tries."""
+    """The thinker could not be reached, or said nothing usable in all its tries.
+
+    unread: its replies, as they came, none of which could be read.
+    """
+
+    def __init__(self, message: str, unread: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.unread = tuple(unread)
 
 
 class ThinkerUnreadable(ThinkerError):
@@ -165,6 +172,7 @@ class EditResult:
     attempts: every edit, in order; at least one.
     chosen: index of the result among them; None where it was to be chosen by scores that no edit has.
     detail: what failed, for people; empty when nothing did.
+    unread: the thinker's replies, as they came, where it failed because it could not be read.
     about: who edited, thought and judged, with their settings.
     """
 
@@ -176,6 +184,7 @@ class EditResult:
     chosen: int | None
     stop: Stop
     detail: str = ""
+    unread: tuple[str, ...] = ()
     about: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -126,9 +126,9 @@ async def until_read(
         try:
             reply = await ask(seed + attempt * _SEEDS_APART)
         except ThinkEditError as error:
-            raise ThinkerError(f"the thinker gave no reply: {error}") from error
+            raise ThinkerError(f"the thinker gave no reply: {error}", unread) from error
         except Exception as error:  # an engine or a policy of others may raise anything
-            raise ThinkerError(f"the thinker raised {type(error).__name__}: {error}") from error
+            raise ThinkerError(f"the thinker raised {type(error).__name__}: {error}", unread) from error
         try:
             thought = read(reply.text)
         except ValueError as error:
@@ -142,7 +142,7 @@ async def until_read(
             unread=tuple(unread),
             seconds=time.perf_counter() - began,
         )
-    raise ThinkerUnreadable(f"no reply of {tries} could be read: {'; '.join(faults)}")
+    raise ThinkerUnreadable(f"no reply of {tries} could be read: {'; '.join(faults)}", unread)
 
 
 def _short(text: str) -> str:

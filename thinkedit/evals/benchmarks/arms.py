@@ -45,13 +45,17 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Course:
-    """What became of one item: its edits in order, which of them is the result, and how it ended."""
+    """What became of one item: its edits in order, which of them is the result, and how it ended.
+
+    unread: replies of the thinker, as they came, that ended it because none could be read.
+    """
 
     images: Sequence[RGB]
     steps: Sequence[Step]
     chosen: int
     stop: str
     detail: str = ""
+    unread: Sequence[str] = ()
 
 
 class Arm:
@@ -121,6 +125,7 @@ class Arm:
             "source": item.source_key,
             "stop": course.stop,
             "detail": course.detail,
+            "unread": list(course.unread),
             "chosen": course.chosen,
             "turns": [asdict(step) for step in course.steps],
         }

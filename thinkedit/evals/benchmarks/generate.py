@@ -65,6 +65,7 @@ def thinking_editor(thinking: ThinkingEditor, options: Options) -> Maker:
             chosen=found.result.index,
             stop=found.stop.value,
             detail=found.detail,
+            unread=found.unread,
         )
 
     return make

@@ -171,6 +171,7 @@ def test_a_thinker_that_stays_unreadable_is_a_failure_and_no_acceptance() -> Non
     assert (result.stop, result.chosen) == (Stop.THINKER_UNREADABLE, 1)
     assert result.attempts[1].thought is None
     assert "no reply of 2 could be read" in result.detail
+    assert result.unread == ("no", "no")
     assert len(policy.asked) == 3
 
 
