@@ -2,8 +2,8 @@
 
     OUT/collection.json              who edits and thinks; going on with others is refused
     OUT/trajectories-1-of-1.jsonl    one line per finished task, in the order in which they finished
-    OUT/failures-1-of-1.log          tasks that failed and why, with replies that could not be read; the next run
-                                     tries them again
+    OUT/failures-1-of-1.log          tasks that failed and why, and replies that nobody could read;
+                                     the next run tries them again
     OUT/images/ab/ab12….png          each picture once
     OUT/.shards                      into how many parts the runs under way share the tasks out
 
