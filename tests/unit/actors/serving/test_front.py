@@ -9,7 +9,7 @@ import struct
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import httpx
 import numpy as np
 import pytest
 from front_server import FrontServer, LocalCalls, shifted
+from patience import eventually
 
 from thinkedit.actors.serving.front import Sources
 from thinkedit.actors.serving.work import EditorBroke, EditorBusy, ReplicasLost
@@ -58,13 +59,6 @@ def png_of(width: int, height: int, data: bytes) -> bytes:
         + chunk(b"IDAT", zlib.compress(data))
         + chunk(b"IEND", b"")
     )
-
-
-def eventually(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 5
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def resident_bytes(field: str = "VmRSS") -> int:
@@ -278,7 +272,7 @@ class TestStatus:
     def test_it_tells_running_from_waiting(self, slow: FrontServer) -> None:
         with ThreadPoolExecutor(3) as threads:
             edits = [threads.submit(post, slow, body(seed=seed)) for seed in range(3)]
-            time.sleep(0.3)
+            eventually(lambda: CLIENT.get(f"{slow.url}/status").json()["pending_tasks"] == 3)
             status = CLIENT.get(f"{slow.url}/status").json()
             figures = CLIENT.get(f"{slow.url}/metrics").text
             assert [edit.result().status_code for edit in edits] == [200] * 3
